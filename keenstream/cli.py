@@ -1,0 +1,43 @@
+"""The command line: `keenstream COMMAND`. Each command's module is imported only when it runs.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+"""
+
+import logging
+import os
+import sys
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from typer.exceptions import TyperException
+
+from keenstream.commands import application
+from schemas.errors import KeenstreamError, UsageError
+
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+
+def main() -> None:
+    """Entry point of the `keenstream` script."""
+    logging.basicConfig(level=os.environ.get("KEENSTREAM_LOG_LEVEL", "WARNING"), format=LOG_FORMAT)
+    errors = Console(stderr=True, highlight=False)
+    command = typer.main.get_command(application())
+    try:
+        sys.exit(command(standalone_mode=False))
+    except typer.Abort:  # what typer makes of Ctrl-C
+        errors.print("Interrupted.")
+        sys.exit(130)
+    except TyperException as error:
+        error.show()  # type: ignore[attr-defined]  # declared on a private base in typer 0.29
+        sys.exit(error.exit_code)
+    except UsageError as error:
+        errors.print(f"[bold red]Usage:[/] {escape(str(error))}", soft_wrap=True)
+        sys.exit(2)
+    except KeenstreamError as error:
+        errors.print(f"[bold red]Failed:[/] {escape(str(error))}", soft_wrap=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

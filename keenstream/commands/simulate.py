@@ -1,0 +1,58 @@
+"""`keenstream simulate`: readers and a news world."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+
+from keenstream.commands.console import JSON_OPTION, console, print_json
+
+
+def simulate(
+    folder: Annotated[Path, typer.Argument(help="Where articles, events, impressions and the truth are written.")],
+    readers: Annotated[int, typer.Option(min=1)] = 500,
+    events_per_reader: Annotated[float, typer.Option(min=1, help="Mean of the readers who are not cold.")] = 40.0,
+    days: Annotated[float, typer.Option(min=0.01, help="Length of the simulated time.")] = 14.0,
+    articles: Annotated[
+        Path | None, typer.Option(help="Given articles (JSON Lines); default: a generated world.")
+    ] = None,
+    generated: Annotated[int, typer.Option(min=1, max=50_000, help="Size of the generated world.")] = 4_000,
+    gap: Annotated[
+        float, typer.Option(min=0, max=1, help="0: pages and searches use headline words; 1: none of them.")
+    ] = 0.5,
+    until_now: Annotated[bool, typer.Option(help="End at this moment instead of a fixed date.")] = False,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same bytes (unless --until-now).")] = 7,
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """Simulate readers with drifting interests, noise, duplicates and late events, and write what they did.
+
+    Example: `keenstream simulate world --readers 1000 --gap 0.5`
+    """
+    import time
+
+    from offline.simulate import SimulationSettings, checked, write_simulation
+    from schemas.article import Article
+    from stream.feeds.jsonl import read_articles
+
+    settings = SimulationSettings(
+        seed=seed, readers=readers, events_per_reader=events_per_reader, days=days, articles=generated, gap=gap
+    )
+    if until_now:
+        from msgspec.structs import replace
+
+        settings = replace(settings, start_ms=int(time.time() * 1000) - settings.span_ms)
+    given = [line.row for line in read_articles(articles) if isinstance(line.row, Article)] if articles else None
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("simulating", total=None)
+        summary = write_simulation(
+            folder,
+            checked(settings),
+            given,
+            progress=lambda done, expected: progress.update(task, completed=done, total=expected),
+        )
+    if as_json:
+        print_json(summary)
+    else:
+        console.print(summary)

@@ -1,0 +1,1 @@
+"""The main job, shown: a stack from nothing, a simulated world, three readers."""

@@ -1,0 +1,22 @@
+"""The settings that a command runs with: file, environment, and below them the addresses of a running local stack."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from keenstream.stack.folders import demo_folder, state_folder
+from keenstream.stack.state import live_state
+from schemas.config import Config, load_config
+
+CONFIG_VARIABLE = "KEENSTREAM_CONFIG"
+
+
+def resolve_config(environment: Mapping[str, str] = os.environ) -> Config:
+    """Defaults < addresses of this folder's running stack < environment; a file named by KEENSTREAM_CONFIG stands in
+    the stack's place, since who names one does not mean the laptop's servers."""
+    named = environment.get(CONFIG_VARIABLE)
+    if named:
+        return load_config(Path(named), environment)
+    home = state_folder(environment)
+    running = live_state(home) or live_state(demo_folder(home))
+    return load_config(None, {**(running.environment if running else {}), **environment})

@@ -1,0 +1,1 @@
+"""The parts that keenstream leans on, run on one machine: Kafka, Triton and Milvus under one supervisor."""

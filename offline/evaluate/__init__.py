@@ -1,0 +1,1 @@
+"""How good retrieval is: metrics, held-out readers, exact search."""

@@ -1,0 +1,41 @@
+"""Everything that Triton serves, built below one folder: `build_models` is what `make demo` calls."""
+
+from pathlib import Path
+
+import msgspec
+
+from offline.release.embedder import build_embedder
+from offline.release.repository import assemble_repository
+from offline.release.student import Progress, build_student
+from schemas.names import Model
+
+
+class ModelPaths(msgspec.Struct, frozen=True, kw_only=True):
+    """Where each stage of the models lies."""
+
+    cache: Path  # wheels
+    student_hf: Path  # float32 weights, to train from
+    student: Path  # what the OpenVINO engine loads
+    embedder: Path
+    repository: Path  # what Triton is started with
+
+    @classmethod
+    def below(cls, home: Path) -> "ModelPaths":
+        models = home / "models"
+        return cls(
+            cache=home / "cache",
+            student_hf=models / "student-hf",
+            student=models / "student",
+            embedder=models / "embedder",
+            repository=models / "repository",
+        )
+
+
+def build_models(home: Path, progress: Progress) -> ModelPaths:
+    """Build what is missing or out of date below `home` and put the repository together; a second call is quick."""
+    paths = ModelPaths.below(home)
+    build_student(paths.student_hf, paths.student, paths.cache, progress)
+    build_embedder(paths.embedder, progress)
+    progress("putting the model repository together")
+    assemble_repository(paths.repository, {Model.STUDENT: paths.student, Model.EMBEDDER: paths.embedder})
+    return paths

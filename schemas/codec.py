@@ -1,0 +1,53 @@
+"""The one place where bytes from a topic become typed objects, and back.
+
+`Codec` is the seam: JSON here; another wire format implements the same two methods.
+"""
+
+from typing import Protocol, TypeVar
+
+import msgspec
+
+from schemas.article import Article
+from schemas.errors import InvalidRecord
+from schemas.event import Event
+from schemas.queries import QueryList, QueryRequest
+
+Decoded = TypeVar("Decoded", bound=msgspec.Struct)
+MAX_RECORD_BYTES = 262_144
+
+
+class Codec(Protocol[Decoded]):
+    """Bytes of one record type, both ways. `decode` raises InvalidRecord with a reason that holds no reader's text."""
+
+    def decode(self, data: bytes | None) -> Decoded: ...
+
+    def encode(self, record: Decoded) -> bytes: ...
+
+
+class JsonCodec(Codec[Decoded]):
+    """JSON by msgspec; fields with their default value are left out, unknown ones are ignored (forward compatible)."""
+
+    def __init__(self, record_type: type[Decoded]) -> None:
+        self._decoder = msgspec.json.Decoder(record_type)
+        self._encoder = msgspec.json.Encoder()
+
+    def decode(self, data: bytes | None) -> Decoded:
+        if not data:
+            raise InvalidRecord("empty record: send one JSON object")
+        if len(data) > MAX_RECORD_BYTES:
+            raise InvalidRecord(f"record of {len(data)} bytes (limit {MAX_RECORD_BYTES}): shorten its text")
+        try:
+            return self._decoder.decode(data)
+        except msgspec.ValidationError as error:
+            raise InvalidRecord(str(error)) from error
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise InvalidRecord(f"not JSON: {error}") from error
+
+    def encode(self, record: Decoded) -> bytes:
+        return self._encoder.encode(record)
+
+
+EVENTS: Codec[Event] = JsonCodec(Event)
+ARTICLES: Codec[Article] = JsonCodec(Article)
+REQUESTS: Codec[QueryRequest] = JsonCodec(QueryRequest)
+LISTS: Codec[QueryList] = JsonCodec(QueryList)

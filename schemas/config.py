@@ -1,0 +1,143 @@
+"""Settings: frozen groups, read once from one TOML file and the environment, then passed in.
+
+Precedence: defaults < TOML < environment. The environment variable of `[kafka] bootstrap` is
+`KEENSTREAM_KAFKA_BOOTSTRAP`; lists are comma-separated there. A wrong type is a `UsageError`, and so is an unknown name
+in the file.
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from schemas.errors import UsageError
+
+ENVIRONMENT_PREFIX = "KEENSTREAM_"
+
+
+class Kafka(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    bootstrap: str = "127.0.0.1:9092"  # several: host:port,host:port
+    partitions: int = 4  # of every keyed topic and table: they must agree
+    replication_factor: int = 1
+    session_timeout_seconds: float = 45.0
+
+
+class Triton(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    grpc_address: str = "127.0.0.1:8001"
+    student_deadline_seconds: float = 60.0  # of one list, the wait for its batch included
+    embedder_deadline_seconds: float = 10.0
+
+
+class Milvus(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    uri: str = "http://127.0.0.1:19530"
+    timeout_seconds: float = 10.0
+
+
+class Profiles(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    signals_per_domain: int = 50  # K of the profile merge
+    languages: tuple[str, ...] = ("en",)
+    future_skew_seconds: float = 300.0  # an event from further ahead is a dead letter
+    flush_records: int = 20_000
+    flush_seconds: float = 0.5
+
+
+class Refresh(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """When a reader's list is written anew: weights of new signals since the last request add up to the threshold."""
+
+    page_weight: float = 1.0
+    search_weight: float = 2.0
+    click_weight: float = 2.0
+    threshold: float = 4.0
+    cold_signals: int = 3  # a reader with at most so many signals is refreshed by each of them at once
+    interval_seconds: float = 30.0  # at most one list per reader in this time, cold or not
+    pending_seconds: float = 600.0  # new signals below the threshold wait no longer than this
+
+
+class Interests(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    batch_records: int = 32  # lists asked for at once; more would only wait in Triton's queue
+    batch_seconds: float = 0.05
+    max_queries: int = 5
+    signal_queries: int = 8  # the latest cleaned signals kept as queries beside the student's list
+    list_ttl_seconds: float = 7 * 86_400.0
+    breaker_failures: int = 3  # consecutive failed calls that open the circuit
+    breaker_reset_seconds: float = 5.0
+
+
+class Articles(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    batch_records: int = 256
+    batch_seconds: float = 0.2
+    ttl_seconds: float = 14 * 86_400.0  # for articles without their own expires_at
+    same_story_similarity: float = 0.95  # cosine from which two articles tell the same story
+    sweep_seconds: float = 300.0
+
+
+class Api(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    host: str = "127.0.0.1"
+    port: int = 8080
+    key: str = ""  # wanted in `x-api-key` when set; must be set to listen beyond 127.0.0.1
+    articles_per_query: int = 30
+    student_weight: float = 0.25  # in reciprocal rank fusion; chosen on tuning readers by `keenstream bench quality`
+    signal_weight: float = 1.0
+    query_quota: float = 0.5  # at most this share of a response comes from one query
+    vector_cache_readers: int = 20_000
+
+
+class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    kafka: Kafka = Kafka()
+    triton: Triton = Triton()
+    milvus: Milvus = Milvus()
+    profiles: Profiles = Profiles()
+    refresh: Refresh = Refresh()
+    interests: Interests = Interests()
+    articles: Articles = Articles()
+    api: Api = Api()
+
+
+def load_config(path: Path | None = None, environment: Mapping[str, str] = os.environ) -> Config:
+    """Settings from `path` (TOML, optional) overridden by `environment`; raises UsageError naming the wrong setting."""
+    raw = _read_toml(path) if path else {}
+    for group, name, value in _from_environment(environment):
+        raw.setdefault(group, {})[name] = value
+    try:
+        return msgspec.convert(raw, Config, strict=False)
+    except msgspec.ValidationError as error:
+        source = f"{path} or the environment" if path else "the environment"
+        raise UsageError(f"setting in {source}: {error}") from error
+
+
+def environment_of(config: Config) -> dict[str, str]:
+    """The environment variables that reproduce `config`, for a child process."""
+    groups = msgspec.to_builtins(config)
+    return {
+        f"{ENVIRONMENT_PREFIX}{group}_{name}".upper(): ",".join(value)
+        if isinstance(value, list | tuple)
+        else str(value)
+        for group, fields in groups.items()
+        for name, value in fields.items()
+    }
+
+
+def _read_toml(path: Path) -> dict[str, dict[str, Any]]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"cannot read the settings file {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not TOML: {error}") from error
+
+
+def _from_environment(environment: Mapping[str, str]) -> list[tuple[str, str, Any]]:
+    found: list[tuple[str, str, Any]] = []
+    for group in msgspec.structs.fields(Config):
+        for field in msgspec.structs.fields(group.type):
+            text = environment.get(f"{ENVIRONMENT_PREFIX}{group.name}_{field.name}".upper())
+            if text is not None:
+                found.append((group.name, field.name, _split(text) if field.type == tuple[str, ...] else text))
+    return found
+
+
+def _split(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]

@@ -1,0 +1,38 @@
+"""The whole error tree.
+
+KeenstreamError
+├── UsageError          wrong flag, setting or file: fix it and run again (exit code 2)
+├── PermanentError      this record can never be processed: dead-letters, with the reason
+│   └── InvalidRecord   it does not decode or breaks a rule of its contract
+└── RetryableError      a part is away or busy: back off, pause consumption, lose nothing
+    ├── Unavailable     the part does not answer; the message says how to start it
+    └── Overloaded      the part answers that it is full
+"""
+
+
+class KeenstreamError(Exception):
+    """Base of all errors that keenstream raises on purpose."""
+
+
+class UsageError(KeenstreamError):
+    """Wrong flag, setting or file; the message says what to change."""
+
+
+class PermanentError(KeenstreamError):
+    """The same input will fail again; it belongs in the dead letters."""
+
+
+class InvalidRecord(PermanentError):
+    """The bytes do not decode, or a field breaks its contract."""
+
+
+class RetryableError(KeenstreamError):
+    """The same call may work later."""
+
+
+class Unavailable(RetryableError):
+    """The part does not answer."""
+
+
+class Overloaded(RetryableError):
+    """The part answers that its queue is full or the deadline passed."""

@@ -1,0 +1,247 @@
+"""The HTTP API: events in, candidates out. Every part is passed in; `stream/api/server.py` runs it."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Annotated
+
+import msgspec
+from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import PlainTextResponse
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.exceptions import HTTPException as StarletteHTTPException
+
+from schemas.candidates import Hit
+from schemas.clients.models import Embedder
+from schemas.clients.vector_store import Store, UserQuery
+from schemas.config import Config
+from schemas.errors import InvalidRecord, KeenstreamError
+from schemas.event import Event
+from schemas.profile import Signal, UserProfile, fingerprint, seen_articles
+from stream.api import documentation
+from stream.api.documentation import EXAMPLES, body, documented, responses
+from stream.api.event_intake import EventIntake
+from stream.api.http import (
+    Timer,
+    answer,
+    key_header,
+    on_keenstream_error,
+    on_problem,
+    on_wrong_parameter,
+    read_body,
+    require_key,
+)
+from stream.api.messages import (
+    DEFAULT_CANDIDATES,
+    MAX_CANDIDATES,
+    CandidateAnswer,
+    EventAnswer,
+    FoundArticle,
+    HealthAnswer,
+    Problem,
+    ProfileAnswer,
+    QueriesAnswer,
+    QueryAnswer,
+    ReadinessAnswer,
+    SearchAnswer,
+    SearchRequest,
+    SignalAnswer,
+)
+from stream.api.readiness import parts_of, readiness
+from stream.api.recommender import Recommender
+from stream.api.views import ReaderViews
+from stream.producer import Producer
+
+MAX_EXCLUDED = 1_000
+
+UserId = Annotated[
+    str,
+    Path(
+        min_length=1, max_length=128, pattern=r"^[^\x00-\x1f\x7f]+$", examples=["reader-42"], description="The reader."
+    ),
+]
+Count = Annotated[int, Query(ge=1, le=MAX_CANDIDATES, description="How many articles.")]
+Excluded = Annotated[
+    list[str] | None,
+    Query(max_length=MAX_EXCLUDED, description="Ids of articles to leave out; repeat it, or separate by commas."),
+]
+
+
+class Parts(msgspec.Struct, frozen=True, kw_only=True):
+    """What the API leans on."""
+
+    store: Store
+    views: ReaderViews
+    recommender: Recommender
+    producer: Producer
+    embedder: Embedder
+    check_kafka: Callable[[], Awaitable[object]]
+    clock_ms: Callable[[], int]
+
+
+def create_api(config: Config, parts: Parts) -> FastAPI:
+    async def check_key(given: Annotated[str | None, Depends(key_header)]) -> None:
+        require_key(config.api.key, given)
+
+    app = FastAPI(
+        title="keenstream",
+        description="Candidates for a news recommender, found by the queries that stand for each reader.",
+        version="1",
+        exception_handlers={
+            StarletteHTTPException: on_problem,
+            RequestValidationError: on_wrong_parameter,
+            KeenstreamError: on_keenstream_error,
+        },
+    )
+    app.add_middleware(Timer)
+    # without a key the documentation must not ask for one
+    locked = APIRouter(dependencies=[Depends(check_key)] if config.api.key else [])
+    _add_events(locked, config, parts)
+    _add_candidates(locked, parts)
+    _add_knowledge(locked, parts)
+    _add_search(locked, parts)
+    app.include_router(locked)
+    _add_operations(app, parts)
+    app.openapi = documented(app)  # type: ignore[method-assign]  # FastAPI's documented way to extend it
+    return app
+
+
+def _add_events(router: APIRouter, config: Config, parts: Parts) -> None:
+    skew_ms = int(config.profiles.future_skew_seconds * 1000)
+    intake = EventIntake(parts.producer, parts.clock_ms, skew_ms=skew_ms)
+
+    @router.post(
+        "/v1/events",
+        summary="Take what readers did",
+        responses=responses(EventAnswer, 401, 413, 422, 503, partial=True),
+        openapi_extra=body(documentation.event_batch(), {"events": [EXAMPLES[Event]]}),
+    )
+    async def post_events(request: Request) -> Response:
+        """1 to 1000 events. The answer comes when the broker has them, with one result for each event, in order.
+
+        Sending an event again is harmless: `event_id` names it. 422 when none of the events can be taken, 503 when the
+        broker did not confirm all good ones; the results then say which to send again.
+        """
+        taken = await intake.take(await read_body(request))
+        return answer(taken, 503 if taken.unknown else 200 if taken.accepted else 422)
+
+
+def _add_candidates(router: APIRouter, parts: Parts) -> None:
+    @router.get(
+        "/v1/users/{user_id:path}/candidates",
+        summary="Articles for a reader",
+        responses=responses(CandidateAnswer, 401, 404, 422, 503),
+    )
+    async def get_candidates(user_id: UserId, k: Count = DEFAULT_CANDIDATES, exclude: Excluded = None) -> Response:
+        """The best articles for a reader by the stored queries; no model is asked.
+
+        Articles that the reader has clicked are left out. A reader without queries gets the newest articles
+        (`source`: `recent`). `score` compares articles of one answer only.
+        """
+        profile = parts.views.profile(user_id)
+        seen = _article_ids(exclude) | (seen_articles(profile) if profile else frozenset())
+        found = await parts.recommender.candidates(
+            user_id, k=k, exclude=seen, now_ms=parts.clock_ms(), known=profile is not None
+        )
+        return answer(found) if found else _unknown_reader(parts.views)
+
+
+def _add_knowledge(router: APIRouter, parts: Parts) -> None:
+    @router.get(
+        "/v1/users/{user_id:path}/queries",
+        summary="The queries that stand for a reader",
+        responses=responses(QueriesAnswer, 401, 404, 422, 503),
+    )
+    async def get_queries(user_id: UserId) -> Response:
+        """Each with its source: written by the student, or the reader's own signals. Empty until some are stored."""
+        rows = await parts.recommender.queries(user_id, parts.clock_ms())
+        if not rows and parts.views.profile(user_id) is None:
+            return _unknown_reader(parts.views)
+        return answer(QueriesAnswer(user_id=user_id, queries=[_query(row) for row in rows]))
+
+    @router.get(
+        "/v1/users/{user_id:path}/profile",
+        summary="What is kept of a reader",
+        responses=responses(ProfileAnswer, 401, 404, 422, 503),
+    )
+    async def get_profile(user_id: UserId) -> Response:
+        """The latest signals of each kind, oldest first."""
+        profile = parts.views.profile(user_id)
+        return answer(_profile(profile)) if profile else _unknown_reader(parts.views)
+
+
+def _add_search(router: APIRouter, parts: Parts) -> None:
+    @router.post(
+        "/v1/search",
+        summary="Search the articles",
+        responses=responses(SearchAnswer, 401, 413, 422, 503),
+        openapi_extra=body(documentation.reference(SearchRequest), EXAMPLES[SearchRequest]),
+    )
+    async def post_search(request: Request) -> Response:
+        """By free text. The only route that waits for a model, which turns the text into a vector."""
+        wanted = decode_search(await read_body(request))
+        vectors = await parts.embedder.embed([wanted.query])
+        hits = await parts.recommender.nearest(vectors, k=wanted.k, now_ms=parts.clock_ms())
+        return answer(SearchAnswer([_found(hit) for hit in hits]))
+
+
+def _add_operations(app: FastAPI, parts: Parts) -> None:
+    asked = parts_of(parts.store, parts.embedder, parts.views, parts.check_kafka)
+
+    @app.get("/healthz", summary="Is the process there", responses=responses(HealthAnswer))
+    async def get_health() -> Response:
+        return answer(HealthAnswer())
+
+    @app.get("/readyz", summary="Are its parts there", responses=responses(ReadinessAnswer, 503, partial=True))
+    async def get_readiness() -> Response:
+        """Each part is asked by a real request. 503 when one is down that candidates or events need."""
+        found = await readiness(asked)
+        return answer(found, 503 if found.status == "not ready" else 200)
+
+    @app.get("/metrics", summary="Metrics for Prometheus", response_class=PlainTextResponse)
+    async def get_metrics() -> Response:
+        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+
+def decode_search(data: bytes) -> SearchRequest:
+    try:
+        return _search_decoder.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidRecord(f'{error}: send {{"query": "...", "k": 10}}') from error
+
+
+_search_decoder = msgspec.json.Decoder(SearchRequest)
+
+
+def _unknown_reader(views: ReaderViews) -> Response:
+    if not views.ready:
+        return answer(Problem("the profiles are still being read from Kafka after the start: try again soon"), 503)
+    hint = "nothing is known of this reader: check the id, or send events to POST /v1/events and ask again in a second"
+    return answer(Problem(hint), 404)
+
+
+def _article_ids(exclude: Sequence[str] | None) -> frozenset[str]:
+    """Entries as they are, and their parts: an id may hold a comma."""
+    return frozenset(part for entry in exclude or () for part in (entry, *entry.split(",")))
+
+
+def _query(row: UserQuery) -> QueryAnswer:
+    return QueryAnswer(**{name: getattr(row, name) for name in QueryAnswer.__struct_fields__})
+
+
+def _profile(profile: UserProfile) -> ProfileAnswer:
+    return ProfileAnswer(
+        user_id=profile.user_id,
+        fingerprint=fingerprint(profile),
+        erased_before=profile.erased_before,
+        page=[_signal(signal) for signal in profile.page],
+        search=[_signal(signal) for signal in profile.search],
+        click=[_signal(signal) for signal in profile.click],
+    )
+
+
+def _signal(signal: Signal) -> SignalAnswer:
+    return SignalAnswer(**{name: getattr(signal, name) for name in SignalAnswer.__struct_fields__})
+
+
+def _found(hit: Hit) -> FoundArticle:
+    return FoundArticle(**{name: getattr(hit, name) for name in FoundArticle.__struct_fields__})

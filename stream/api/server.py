@@ -1,0 +1,143 @@
+"""The API worker: `keenstream worker api`."""
+
+import asyncio
+import gc
+import ipaddress
+import signal
+import socket
+import time
+from collections.abc import Coroutine, Iterator
+from contextlib import AsyncExitStack, contextmanager
+from logging import getLogger
+from pathlib import Path
+
+import uvicorn
+import uvloop
+
+from schemas.clients.milvus import MilvusStore
+from schemas.clients.triton import TritonEmbedder
+from schemas.config import Api, Config
+from schemas.errors import UsageError
+from stream.api.application import Parts, create_api
+from stream.api.profile_rows import ProfileRows
+from stream.api.query_cache import QueryCache
+from stream.api.recommender import Recommender
+from stream.api.views import ReaderViews, ViewFollower
+from stream.clock import now_ms
+from stream.producer import KafkaProducer
+from stream.profiles.record import decode_record
+
+_log = getLogger(__name__)
+Background = tuple[Coroutine[None, None, None], ...]
+
+SEND_SECONDS = 5.0  # a producer that waits longer than this for Kafka had better send again
+SEARCH_SECONDS = 5.0  # for the model, in free-text search
+SHUTDOWN_SECONDS = 5
+
+
+def run(config: Config, data_folder: Path) -> int:
+    """Serve until SIGINT or SIGTERM; the exit code. Raises UsageError when it may not or cannot listen."""
+    check_exposure(config.api)
+    with listen(config.api) as listener:
+        return uvloop.run(_serve(config, data_folder, listener))
+
+
+def check_exposure(settings: Api) -> None:
+    if not settings.key and not _is_local(settings.host):
+        raise UsageError(
+            f"api.host is {settings.host}, which others can reach, and api.key is empty: anyone could read profiles. "
+            "Set KEENSTREAM_API_KEY, or listen on 127.0.0.1"
+        )
+
+
+def listen(settings: Api) -> socket.socket:
+    try:
+        return socket.create_server((settings.host, settings.port), backlog=1024)
+    except OSError as error:
+        raise UsageError(
+            f"cannot listen on {settings.host}:{settings.port} ({error.strerror}): end what holds the port, "
+            "or set KEENSTREAM_API_PORT to another one"
+        ) from error
+
+
+async def _serve(config: Config, data_folder: Path, listener: socket.socket) -> int:
+    async with AsyncExitStack() as opened:
+        parts, background = _open_parts(config, data_folder, opened)
+        app = create_api(config, parts)
+        server = _Server(
+            uvicorn.Config(
+                app,
+                access_log=False,  # its lines hold user ids
+                log_config=None,
+                timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+                server_header=False,
+            )
+        )
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, server.end)
+        tasks = [asyncio.create_task(work) for work in background]
+        for task in tasks:
+            task.add_done_callback(lambda done: _stop_when_failed(done, server))
+        host, port = listener.getsockname()[:2]
+        _log.info("the API listens on http://%s:%d, its documentation is at /docs", host, port)
+        gc.freeze()  # what is there now stays: full collections need not look at it
+        await server.serve(sockets=[listener])
+        failed = any(task.done() for task in tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        return 1 if failed else 0
+
+
+class _Server(uvicorn.Server):
+    """uvicorn raises the signal again that ended it, so that a clean end looks like a kill; ours is exit code 0."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    def end(self) -> None:
+        self.should_exit = True
+
+
+def _stop_when_failed(task: asyncio.Task[None], server: _Server) -> None:
+    """Views that stopped would serve ever older profiles: better to end and be started again."""
+    if not task.cancelled() and (error := task.exception()):
+        _log.error("a background task ended, so the API ends", exc_info=error)
+        server.end()
+
+
+def _open_parts(config: Config, data_folder: Path, opened: AsyncExitStack) -> tuple[Parts, Background]:
+    store = MilvusStore(config.milvus)
+    opened.push_async_callback(store.close)
+    embedder = TritonEmbedder(
+        config.triton.grpc_address, deadline_seconds=min(SEARCH_SECONDS, config.triton.embedder_deadline_seconds)
+    )
+    opened.push_async_callback(embedder.close)
+    producer = KafkaProducer(config.kafka.bootstrap, timeout_seconds=SEND_SECONDS)
+    opened.push_async_callback(producer.stop)
+    rows = ProfileRows(data_folder / "profiles.sqlite")
+    opened.callback(rows.close)
+    cache = QueryCache(store, readers=config.api.vector_cache_readers, monotonic=time.monotonic)
+    recommender = Recommender(config.api, store, cache, time.monotonic)
+    views = ReaderViews(
+        rows, lambda data: decode_record(data).profile, on_list=cache.note, on_removed=recommender.forget
+    )
+    follower = ViewFollower(config.kafka.bootstrap, views)
+    parts = Parts(
+        store=store,
+        views=views,
+        recommender=recommender,
+        producer=producer,
+        embedder=embedder,
+        check_kafka=follower.check,
+        clock_ms=now_ms,
+    )
+    return parts, (follower.follow(), cache.read_ahead(now_ms))
+
+
+def _is_local(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

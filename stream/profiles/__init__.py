@@ -1,0 +1,1 @@
+"""Events in, profiles and query requests out."""

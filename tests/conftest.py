@@ -1,0 +1,67 @@
+"""The real parts, each started at the first test that asks for it, on free ports, and ended with the session."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:  # tests of plain rules do not wait for the clients of servers that they never ask for
+    from keenstream.stack.kafka import KafkaServer
+    from keenstream.stack.milvus import MilvusServer
+    from keenstream.stack.triton import TritonServer
+
+
+@pytest.fixture(scope="session")
+def kafka_node(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[KafkaServer]":
+    from keenstream.stack.kafka import kafka_server
+
+    with kafka_server(tmp_path_factory.mktemp("kafka")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def kafka(kafka_node: "KafkaServer") -> str:
+    """The bootstrap address of one real broker, shared by the session: use topic and group names of your own."""
+    return kafka_node.bootstrap
+
+
+@pytest.fixture(scope="session")
+def milvus_node(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[MilvusServer]":
+    from keenstream.stack.milvus import milvus_server
+
+    with milvus_server(tmp_path_factory.mktemp("milvus")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def milvus(milvus_node: "MilvusServer") -> str:
+    """The address of one real Milvus, shared by the session: use collection names of your own."""
+    return milvus_node.uri
+
+
+@pytest.fixture(scope="session")
+def model_repository() -> Path:
+    """The assembled repository of the real models, built once for the state folder."""
+    from keenstream.stack.folders import state_folder
+    from offline.release.models import build_models
+
+    return build_models(state_folder(), progress=lambda step: None).repository
+
+
+@pytest.fixture(scope="session")
+def triton_node(tmp_path_factory: pytest.TempPathFactory, model_repository: Path) -> "Iterator[TritonServer]":
+    from keenstream.stack.triton import triton_server
+    from keenstream.stack.triton_probe import probe_triton
+    from schemas.names import Model
+
+    models = (Model.STUDENT, Model.EMBEDDER)
+    folder = tmp_path_factory.mktemp("triton")
+    with triton_server(folder, model_repository, models, probe=lambda grpc: probe_triton(grpc, models)) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def triton(triton_node: "TritonServer") -> str:
+    """The gRPC address of one real Triton with the real small models."""
+    return triton_node.grpc

