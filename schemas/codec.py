@@ -8,8 +8,11 @@ from typing import Protocol, TypeVar
 import msgspec
 
 from schemas.article import Article
+from schemas.erasure import Erasure
 from schemas.errors import InvalidRecord
 from schemas.event import Event
+from schemas.exposure import Exposure, Outcome
+from schemas.match import FreshMatch
 from schemas.queries import QueryList, QueryRequest
 
 Decoded = TypeVar("Decoded", bound=msgspec.Struct)
@@ -51,3 +54,7 @@ EVENTS: Codec[Event] = JsonCodec(Event)
 ARTICLES: Codec[Article] = JsonCodec(Article)
 REQUESTS: Codec[QueryRequest] = JsonCodec(QueryRequest)
 LISTS: Codec[QueryList] = JsonCodec(QueryList)
+EXPOSURES: Codec[Exposure] = JsonCodec(Exposure)
+OUTCOMES: Codec[Outcome] = JsonCodec(Outcome)
+MATCHES: Codec[FreshMatch] = JsonCodec(FreshMatch)
+ERASURES: Codec[Erasure] = JsonCodec(Erasure)

@@ -13,6 +13,10 @@ class Topic:
     QUERY_REQUESTS: Final = "query-requests"  # compacted: one pending request per reader is enough
     QUERY_LISTS: Final = "query-lists"  # compacted: the log of what was written, by which model
     ARTICLES: Final = "articles"  # key = article_id
+    EXPOSURES: Final = "exposures"
+    OUTCOMES: Final = "outcomes"
+    FRESH_MATCHES: Final = "fresh-matches"
+    ERASURES: Final = "erasures"  # compacted: who was erased, and up to when
     DEAD_LETTERS: Final = "dead-letters"  # key = source topic, partition and offset
     PROFILES_CHANGELOG: Final = (
         "keenstream-profiles-profiles-changelog"  # compacted: <app>-<table>-changelog, Faust's rule
@@ -26,6 +30,8 @@ class App:
     SIGNALS: Final = "keenstream-signals"
     INTERESTS: Final = "keenstream-interests"
     ARTICLES: Final = "keenstream-articles"
+    MATCHES: Final = "keenstream-matches"
+    ARCHIVE: Final = "keenstream-archive"
 
 
 PROFILE_TABLE: Final = "profiles"

@@ -10,7 +10,7 @@ DAY_MS = 86_400_000
 def all_topics(config: Config) -> list[TopicSpec]:
     """Every topic of the system. Keyed topics and the changelog share one partition count."""
     count = config.kafka.partitions
-    week = {"retention.ms": str(7 * DAY_MS)}
+    day, week = {"retention.ms": str(DAY_MS)}, {"retention.ms": str(7 * DAY_MS)}
     # the largest record that a broker takes by default must still fit with its reason and origin
     letters = {"retention.ms": str(30 * DAY_MS), "max.message.bytes": str(2 * 1024 * 1024)}
     return [
@@ -19,6 +19,10 @@ def all_topics(config: Config) -> list[TopicSpec]:
         TopicSpec(name=Topic.QUERY_REQUESTS, partitions=count, compacted=True),
         TopicSpec(name=Topic.QUERY_LISTS, partitions=count, compacted=True),
         TopicSpec(name=Topic.ARTICLES, partitions=count, config=week),
+        TopicSpec(name=Topic.EXPOSURES, partitions=count, config=week),
+        TopicSpec(name=Topic.OUTCOMES, partitions=count, config=week),
+        TopicSpec(name=Topic.FRESH_MATCHES, partitions=count, config=day),
+        TopicSpec(name=Topic.ERASURES, partitions=count, compacted=True),
         TopicSpec(name=Topic.DEAD_LETTERS, partitions=count, config=letters),
     ]
 

