@@ -68,7 +68,7 @@ class Collection:
 
 
 class Header:
-    """Kafka record headers of a dead letter."""
+    """Kafka record headers: of a dead letter, of a record that was replayed, and of an erased reader's tombstone."""
 
     REASON: Final = "reason"
     STAGE: Final = "stage"
@@ -77,3 +77,8 @@ class Header:
     SOURCE_OFFSET: Final = "source_offset"
     SOURCE_KEY: Final = "source_key"
     FAILED_AT: Final = "failed_at_ms"
+    REPLAYED_FROM: Final = "replayed_from"  # topic:partition:offset; the archive has this record already
+    REPLAYED_LETTER: Final = "replayed_letter"  # id of the dead letter that this record was replayed from
+    REPLAYS: Final = "replays"  # how often, this time included
+    ERASED_BEFORE: Final = "erased_before_ms"
+    SIGNALS_FOUND: Final = "signals_found"  # that the erasure removed from the profile

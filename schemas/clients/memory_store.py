@@ -11,11 +11,13 @@ import numpy as np
 from schemas.article import title_key
 from schemas.candidates import Hit
 from schemas.clients.vector_store import (
+    SLOTS,
     SimilarStory,
     SlotWrite,
     Store,
     StoreCounts,
     StoredArticle,
+    StoredSlot,
     Story,
     UserQuery,
     Vectors,
@@ -109,10 +111,15 @@ class MemoryStore(Store):
         rows = self._tables(strong).queries.values()
         return by_reader(row for row in rows if row.user_id in user_ids and row.expires_at > now_ms)
 
-    async def delete_user(self, user_id: str) -> int:
-        gone = [key for key, row in self._tables(strong=True).queries.items() if row.user_id == user_id]
+    async def delete_user(self, user_id: str, slots: range = SLOTS) -> int:
+        rows = self._tables(strong=True).queries.items()
+        gone = [key for key, row in rows if row.user_id == user_id and row.slot in slots]
         self._write(lambda tables: _drop(tables.queries, gone))
         return len(gone)
+
+    async def find_user(self, user_id: str) -> tuple[StoredSlot, ...]:
+        rows = [row for row in self._tables(strong=True).queries.values() if row.user_id == user_id]
+        return tuple(sorted(StoredSlot(slot=row.slot, generated_at=row.generated_at) for row in rows))
 
     async def count(self) -> StoreCounts:
         tables = self._tables(strong=True)

@@ -20,6 +20,7 @@ from schemas.clients.milvus_collections import (
     article_row,
     differences,
     expired,
+    in_slots,
     live,
     published_between,
     user_query_of,
@@ -34,6 +35,7 @@ from schemas.clients.vector_store import (
     Store,
     StoreCounts,
     StoredArticle,
+    StoredSlot,
     Story,
     UserQuery,
     Vectors,
@@ -129,14 +131,19 @@ class MilvusStore(Store):
             map(user_query_of, await self._milvus.query(USER_QUERIES, condition, USER_QUERY_FIELDS, strong=strong))
         )
 
-    async def delete_user(self, user_id: str) -> int:
+    async def delete_user(self, user_id: str, slots: range = SLOTS) -> int:
         # found by the user_id field, deleted by ids made here: the two routes check each other
-        ours = any_of("user_id", [user_id])
+        ours = f"{any_of('user_id', [user_id])} and {in_slots(slots)}"
         before = await self._milvus.count(USER_QUERIES, ours, strong=True)
-        await self._milvus.delete(USER_QUERIES, _keys(user_id))
+        await self._milvus.delete(USER_QUERIES, _keys(user_id, slots))
         if left := await self._milvus.count(USER_QUERIES, ours, strong=True):
             raise RetryableError(f"{left} of {before} rows of a reader are still there after erasing: erase again")
         return before
+
+    async def find_user(self, user_id: str) -> tuple[StoredSlot, ...]:
+        either = f"{any_of('user_id', [user_id])} or {any_of('id', _keys(user_id))}"
+        rows = await self._milvus.query(USER_QUERIES, either, ["slot", "generated_at"], strong=True)
+        return tuple(sorted(StoredSlot(slot=row["slot"], generated_at=row["generated_at"]) for row in rows))
 
     async def count(self) -> StoreCounts:
         articles, queries = await asyncio.gather(
@@ -163,8 +170,8 @@ class MilvusStore(Store):
         await self._milvus.load(spec)
 
 
-def _keys(user_id: str) -> list[str]:
-    return [row_id(user_id, slot) for slot in SLOTS]
+def _keys(user_id: str, slots: range = SLOTS) -> list[str]:
+    return [row_id(user_id, slot) for slot in slots]
 
 
 def _window(now_ms: int, window_ms: int) -> str:

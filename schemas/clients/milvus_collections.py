@@ -110,6 +110,10 @@ def any_of(field: str, values: Keys[str]) -> str:
     return f"{field} in [{', '.join(json.dumps(value, ensure_ascii=False) for value in values)}]"
 
 
+def in_slots(slots: range) -> str:
+    return f"slot >= {slots.start:d} and slot < {slots.stop:d}"
+
+
 def live(now_ms: int) -> str:
     return f"expires_at > {now_ms:d}"
 

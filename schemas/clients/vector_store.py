@@ -74,6 +74,13 @@ class SlotWrite(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     rows: tuple[UserQuery, ...]
 
 
+class StoredSlot(msgspec.Struct, frozen=True, kw_only=True, order=True):
+    """That a reader has a row, without what it says."""
+
+    slot: int
+    generated_at: int  # UTC ms
+
+
 class StoreCounts(msgspec.Struct, frozen=True, kw_only=True):
     articles: int
     user_queries: int
@@ -114,8 +121,12 @@ class UserQueryStore(Protocol):
     async def user_queries_of(self, user_ids: Sequence[str], *, now_ms: int) -> dict[str, tuple[UserQuery, ...]]:
         """The same for several readers in one read; readers without rows are left out."""
 
-    async def delete_user(self, user_id: str) -> int:
-        """Erase a reader; how many rows there were. Verified by another route; RetryableError if a row is left."""
+    async def delete_user(self, user_id: str, slots: range = SLOTS) -> int:
+        """Erase what a reader has in `slots`; how many rows there were. Deleted by ids and verified by the reader's
+        field: RetryableError if a row is left."""
+
+    async def find_user(self, user_id: str) -> tuple[StoredSlot, ...]:
+        """All rows of a reader by slot, expired ones too, found by ids or by the reader's field (a strong read)."""
 
 
 class Store(ArticleStore, UserQueryStore, Protocol):

@@ -307,6 +307,25 @@ async def test_an_erased_reader_is_gone_and_others_are_not(store: Store) -> None
     assert await store.count() == StoreCounts(articles=0, user_queries=5)
 
 
+async def test_one_workers_slots_are_erased_alone(store: Store) -> None:
+    await store.write_user_queries(writes("ann") + writes("bob"))
+    student = sum(slot.slot in STUDENT_SLOTS for slot in await store.find_user("ann"))
+    assert await store.delete_user("ann", STUDENT_SLOTS) == student > 0
+    assert {slot.slot in SIGNAL_SLOTS for slot in await store.find_user("ann")} == {True}
+    assert await store.delete_user("ann", SIGNAL_SLOTS) == 5 - student
+    assert await store.find_user("ann") == ()
+    assert len(await store.find_user("bob")) == 5
+
+
+async def test_a_search_for_a_reader_finds_expired_rows_too(store: Store) -> None:
+    await store.write_user_queries(
+        [write for user_id in ("a", *STRANGE_IDS) for write in writes(user_id, expires_at=1)]
+    )
+    found = await asyncio.gather(*map(store.find_user, STRANGE_IDS))
+    assert [len(slots) for slots in found] == [5] * len(STRANGE_IDS)
+    assert all(slot.generated_at > 0 for slots in found for slot in slots)
+
+
 async def test_a_write_becomes_visible_without_strong_reads(store: Store) -> None:
     await store.write_user_queries(writes("ann"))
     started = time.monotonic()
