@@ -2,7 +2,7 @@
 
 from schemas.config import Config
 from schemas.names import PROFILE_TABLE, App, Topic
-from stream.transport import TopicSpec, changelog
+from stream.transport import COMPACTED, TopicSpec, changelog
 
 DAY_MS = 86_400_000
 
@@ -11,8 +11,13 @@ def all_topics(config: Config) -> list[TopicSpec]:
     """Every topic of the system. Keyed topics and the changelog share one partition count."""
     count = config.kafka.partitions
     day, week = {"retention.ms": str(DAY_MS)}, {"retention.ms": str(7 * DAY_MS)}
-    # the largest record that a broker takes by default must still fit with its reason and origin
-    letters = {"retention.ms": str(30 * DAY_MS), "max.message.bytes": str(2 * 1024 * 1024)}
+    letters = {
+        **COMPACTED,
+        "cleanup.policy": "compact,delete",  # a tombstone removes one letter, time removes all
+        "retention.ms": str(30 * DAY_MS),
+        # the largest record that a broker takes by default must still fit with its reason and origin
+        "max.message.bytes": str(2 * 1024 * 1024),
+    }
     return [
         TopicSpec(name=Topic.USER_EVENTS, partitions=count, config=week),
         changelog(App.PROFILES, PROFILE_TABLE, count),

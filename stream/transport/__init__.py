@@ -9,10 +9,11 @@ from stream.transport.batch import Batch, batches
 from stream.transport.driver import Transport
 from stream.transport.record import Record, RunSchema
 from stream.transport.table import StateTable
-from stream.transport.topics import TopicSpec, changelog, check_topics, create_topics
+from stream.transport.topics import COMPACTED, TopicSpec, changelog, check_topics, create_topics
 from stream.transport.worker import run_worker
 
 __all__ = [
+    "COMPACTED",
     "App",
     "Batch",
     "Record",
