@@ -1,6 +1,7 @@
 """The one place where bytes from a topic become typed objects, and back.
 
-`Codec` is the seam: JSON here; another wire format implements the same two methods.
+`Codec` is the seam: JSON here, Avro in schemas/avro/codec.py; schemas/codecs.py chooses by the settings. The constants
+below are for files, which are JSON Lines.
 """
 
 from typing import Protocol, TypeVar
@@ -17,6 +18,12 @@ from schemas.queries import QueryList, QueryRequest
 
 Decoded = TypeVar("Decoded", bound=msgspec.Struct)
 MAX_RECORD_BYTES = 262_144
+
+
+def check_size(data: bytes) -> None:
+    """Before anything is parsed."""
+    if len(data) > MAX_RECORD_BYTES:
+        raise InvalidRecord(f"record of {len(data)} bytes (limit {MAX_RECORD_BYTES}): shorten its text")
 
 
 class Codec(Protocol[Decoded]):
@@ -37,8 +44,9 @@ class JsonCodec(Codec[Decoded]):
     def decode(self, data: bytes | None) -> Decoded:
         if not data:
             raise InvalidRecord("empty record: send one JSON object")
-        if len(data) > MAX_RECORD_BYTES:
-            raise InvalidRecord(f"record of {len(data)} bytes (limit {MAX_RECORD_BYTES}): shorten its text")
+        check_size(data)
+        if not data[0]:
+            raise InvalidRecord("an Avro record, and no schema registry is set: set KEENSTREAM_REGISTRY_URL")
         try:
             return self._decoder.decode(data)
         except msgspec.ValidationError as error:

@@ -5,7 +5,19 @@ import typer
 
 def application() -> typer.Typer:
     """The whole command line."""
-    from keenstream.commands import bench, dead_letters, demo, doctor, feed, models, prepare, show, simulate, worker
+    from keenstream.commands import (
+        bench,
+        dead_letters,
+        demo,
+        doctor,
+        feed,
+        models,
+        prepare,
+        schemas,
+        show,
+        simulate,
+        worker,
+    )
     from keenstream.stack.command import app as stack
 
     app = typer.Typer(
@@ -19,6 +31,7 @@ def application() -> typer.Typer:
     app.add_typer(stack, name="stack")
     app.add_typer(dead_letters.app, name="dead-letters")
     app.add_typer(models.app, name="models")
+    app.add_typer(schemas.app, name="schemas")
     app.command("demo")(demo.demo)
     app.command("prepare")(prepare.prepare)
     app.command("worker")(worker.worker)
