@@ -16,6 +16,7 @@ EVENTS_UNCHANGED: Final = Counter(
 )
 EVENTS_DROPPED: Final = Counter("keenstream_events_dropped_total", "Events that cleaning dropped", ["reason"])
 PROFILES_WRITTEN: Final = Counter("keenstream_profiles_written_total", "Rows written to the profile table")
+READERS_ERASED: Final = Counter("keenstream_readers_erased_total", "Erasures applied to the profile table")
 REQUESTS_SENT: Final = Counter("keenstream_query_requests_total", "Query requests sent")
 REFRESHES_WAITING: Final = Gauge("keenstream_refreshes_waiting", "Readers with new signals whose list is not due yet")
 
@@ -41,8 +42,19 @@ ARTICLES_INDEXED: Final = Counter("keenstream_articles_indexed_total", "Articles
 ARTICLES_SKIPPED: Final = Counter("keenstream_articles_skipped_total", "Articles not stored", ["why"])
 ARTICLES_SWEPT: Final = Counter("keenstream_articles_swept_total", "Expired articles deleted")
 
+# archive
+ARCHIVE_ROWS: Final = Counter("keenstream_archive_rows_total", "Rows written to files", ["topic"])
+ARCHIVE_FILES: Final = Counter("keenstream_archive_files_total", "Files written", ["topic"])
+ARCHIVE_LEFT_OUT: Final = Counter("keenstream_archive_left_out_total", "Records in no file", ["topic", "why"])
+ARCHIVE_IN_HAND: Final = Gauge("keenstream_archive_in_hand", "Records read that are in no file yet")
+ARCHIVE_WRITE_SECONDS: Final = Histogram(
+    "keenstream_archive_write_seconds", "Time to write one range", ["topic"], buckets=_SECONDS
+)
+
 # API
 API_SECONDS: Final = Histogram("keenstream_api_seconds", "Time to answer", ["route", "status"], buckets=_SECONDS)
+API_REQUESTS: Final = Counter("keenstream_api_requests_total", "Requests by name of the key", ["key", "status"])
+API_REFUSED: Final = Counter("keenstream_api_refused_total", "Requests beyond a limit", ["limit"])
 API_EVENTS: Final = Counter("keenstream_api_events_total", "Events posted", ["status"])
 API_CANDIDATES: Final = Counter("keenstream_api_candidate_lists_total", "Candidate lists served", ["source", "stale"])
 API_CACHE: Final = Counter("keenstream_api_query_cache_total", "Look-ups of a reader's query vectors", ["outcome"])

@@ -1,4 +1,4 @@
-"""Folds a batch of event records into the profile table and sends the query requests that become due.
+"""Folds a batch of events and erasures into the profile table and sends the query requests that become due.
 
 Independent of Faust: the table and the producer are passed in. Everything that a batch causes is acknowledged by the
 broker when `process` returns, so the caller may then acknowledge its input.
@@ -9,16 +9,17 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from schemas.cleaning import Dropped, clean_event
-from schemas.codec import EVENTS, REQUESTS, Codec
-from schemas.config import Config
+from schemas.codec import ERASURES, EVENTS, REQUESTS, Codec
+from schemas.config import Config, Refresh
 from schemas.errors import InvalidRecord, KeenstreamError, RetryableError
 from schemas.event import Event, check_time
 from schemas.names import Topic
-from schemas.profile import UserProfile, fingerprint
+from schemas.profile import UserProfile, fingerprint, signal_count
 from schemas.queries import QueryRequest
 from stream import monitoring
-from stream.dead_letters import SourceRecord, dead_letter
+from stream.dead_letters import SourceRecord, dead_letter, refuses_consent
 from stream.producer import Outgoing, Producer
+from stream.profiles.erasing import check_erasure, erase_record, tombstone
 from stream.profiles.pending import PendingRefreshes
 from stream.profiles.record import ProfileRecord, decode_record, encode_record
 from stream.profiles.refresh import due_at, fold_record, mark_requested, should_refresh
@@ -28,7 +29,7 @@ Key = tuple[int, bytes]  # partition, user_id
 
 
 class EventRecord(SourceRecord, Protocol):
-    """A consumed event record."""
+    """A consumed record of events or of erasures."""
 
     @property
     def timestamp_ms(self) -> int: ...
@@ -41,6 +42,16 @@ class ProfileTable(Protocol):
 
     async def write(self, rows: Mapping[int, Mapping[bytes, bytes]]) -> None:
         """Returns when the broker has all rows. After an error the table may hold rows that are not stored."""
+
+
+class Folded:
+    """What a batch comes to: rows by reader, how many signals each erased reader lost, and the dead letters."""
+
+    def __init__(self) -> None:
+        self.rows: dict[Key, ProfileRecord] = {}
+        self.erased: dict[Key, int] = {}
+        self.letters: list[Outgoing] = []
+        self.changing = self.unchanged = 0  # events
 
 
 class RowsNotStored(KeenstreamError):
@@ -70,10 +81,10 @@ class ProfileFolder:
         """Fold `records`. Raises RetryableError when a part is away; calling again with the same records is right."""
         async with self._rows:
             now_ms = self._clock_ms()
-            changed, letters = self._fold(records, now_ms)
-            await self._producer.send(letters)
-            await self._request_and_write(changed, now_ms)
-        monitoring.DEAD_LETTERS.labels(STAGE).inc(len(letters))
+            folded = self._fold(records, now_ms)
+            await self._producer.send(folded.letters)
+            await self._request_and_write(folded.rows, now_ms, folded.erased)
+        monitoring.DEAD_LETTERS.labels(STAGE).inc(len(folded.letters))
 
     async def refresh_due(self, assigned: Callable[[int], bool]) -> None:
         """Send the requests that have become due with time, for the partitions that are `assigned` to this worker."""
@@ -93,33 +104,52 @@ class ProfileFolder:
         for user, data in rows.items():
             self._pending.note((partition, user), due_at(decode_record(data), self._config.refresh))
 
-    def _fold(self, records: Sequence[EventRecord], now_ms: int) -> tuple[dict[Key, ProfileRecord], list[Outgoing]]:
-        changed: dict[Key, ProfileRecord] = {}
-        letters: list[Outgoing] = []
-        folded = unchanged = 0
+    def _fold(self, records: Sequence[EventRecord], now_ms: int) -> Folded:
+        folded = Folded()
         for record in records:
             try:
-                event = self._decode(record, now_ms)
+                if record.topic == Topic.ERASURES:
+                    self._erase(folded, record, now_ms)
+                else:
+                    self._fold_event(folded, record, now_ms)
             except InvalidRecord as error:
-                letters.append(dead_letter(record, stage=STAGE, reason=str(error), failed_at_ms=now_ms))
-                continue
-            if isinstance(event, Dropped):
-                monitoring.EVENTS_DROPPED.labels(event.reason).inc()
-                continue
-            key = record.partition, event.user_id.encode()
-            before = changed.get(key) or self._stored(key)
-            after = self._fold_one(before, event, now_ms, record.timestamp_ms)
-            if after is before:
-                unchanged += 1
-                continue
-            folded += 1
-            changed[key] = after
-        monitoring.EVENTS_FOLDED.inc(folded)
-        monitoring.EVENTS_UNCHANGED.inc(unchanged)
-        return changed, letters
+                if refuses_consent(record.value):
+                    monitoring.EVENTS_DROPPED.labels("no_consent").inc()
+                    continue
+                folded.letters.append(dead_letter(record, stage=STAGE, reason=str(error), failed_at_ms=now_ms))
+        monitoring.EVENTS_FOLDED.inc(folded.changing)
+        monitoring.EVENTS_UNCHANGED.inc(folded.unchanged)
+        return folded
+
+    def _fold_event(self, folded: Folded, record: EventRecord, now_ms: int) -> None:
+        event = self._decode(record, now_ms)
+        if isinstance(event, Dropped):
+            monitoring.EVENTS_DROPPED.labels(event.reason).inc()
+            return
+        key = record.partition, event.user_id.encode()
+        before = folded.rows.get(key) or self._stored(key)
+        after = self._fold_one(before, event, now_ms, record.timestamp_ms)
+        if after is before:
+            folded.unchanged += 1
+            return
+        folded.changing += 1
+        folded.rows[key] = after
+
+    def _erase(self, folded: Folded, record: EventRecord, now_ms: int) -> None:
+        """Signals of this batch that the erasure covers count as removed, whichever of the two was read first."""
+        if record.value is None:
+            return
+        erasure = check_erasure(ERASURES.decode(record.value), record.key, now_ms=now_ms)
+        key = record.partition, erasure.user_id.encode()
+        before = folded.rows.get(key) or self._stored(key)
+        folded.rows[key] = after = erase_record(before, erasure)
+        gone = signal_count(before.profile) - signal_count(after.profile)
+        folded.erased[key] = folded.erased.get(key, 0) + gone
 
     def _decode(self, record: EventRecord, now_ms: int) -> Event | Dropped:
         event = self._codec.decode(record.value)
+        if not event.consent:  # before any rule whose breach would keep the bytes in a dead letter
+            return Dropped("no_consent")
         if record.key != event.user_id.encode():
             raise InvalidRecord(
                 "the record's key is not its user_id: set the key, so that a reader stays in one partition"
@@ -141,16 +171,23 @@ class ProfileFolder:
         data = self._table.row(*key)
         return decode_record(data) if data else ProfileRecord(UserProfile(key[1].decode()))
 
-    async def _request_and_write(self, changed: Mapping[Key, ProfileRecord], now_ms: int) -> None:
-        """Requests first: a crash before the rows are written asks again, which the fingerprint makes harmless."""
-        settings = self._config.refresh
-        due = {key: record for key, record in changed.items() if should_refresh(record, settings, now_ms)}
-        await self._producer.send([_request(record, now_ms) for record in due.values()])
+    async def _request_and_write(
+        self, changed: Mapping[Key, ProfileRecord], now_ms: int, erased: Mapping[Key, int] | None = None
+    ) -> None:
+        """Requests first: a crash before the rows are written asks again, which the fingerprint makes harmless.
+
+        An erased reader's older requests and lists go by a tombstone; what is left of the reader is asked for anew.
+        """
+        settings, erased = self._config.refresh, erased or {}
+        due = {key: record for key, record in changed.items() if _asks(record, key in erased, settings, now_ms)}
+        tombstones = [tombstone(changed[key].profile, gone) for key, gone in erased.items()]
+        await self._producer.send([*tombstones, *(_request(record, now_ms) for record in due.values())])
         rows = {**changed, **{key: mark_requested(record, now_ms) for key, record in due.items()}}
         await self._write(rows)
         for key, record in rows.items():
             self._pending.note(key, due_at(record, settings))
         monitoring.REQUESTS_SENT.inc(len(due))
+        monitoring.READERS_ERASED.inc(len(erased))
         monitoring.PROFILES_WRITTEN.inc(len(rows))
 
     async def _write(self, rows: Mapping[Key, ProfileRecord]) -> None:
@@ -161,6 +198,10 @@ class ProfileFolder:
             await self._table.write(by_partition)
         except RetryableError as error:
             raise RowsNotStored(str(error)) from error
+
+
+def _asks(record: ProfileRecord, erased: bool, settings: Refresh, now_ms: int) -> bool:
+    return signal_count(record.profile) > 0 if erased else should_refresh(record, settings, now_ms)
 
 
 def _request(record: ProfileRecord, now_ms: int) -> Outgoing:

@@ -21,7 +21,8 @@ DUE_SECONDS = 0.5  # how often the readers are looked through whose list becomes
 def run(config: Config, data_folder: Path) -> int:
     """Fold until SIGINT or SIGTERM; the exit code. Raises UsageError when topics are not as they must be."""
     check_topics(
-        config.kafka.bootstrap, topics(config, Topic.USER_EVENTS, Topic.PROFILES_CHANGELOG, Topic.QUERY_REQUESTS)
+        config.kafka.bootstrap,
+        topics(config, Topic.USER_EVENTS, Topic.ERASURES, Topic.PROFILES_CHANGELOG, Topic.QUERY_REQUESTS),
     )
     settings = WorkerSettings(session_timeout_seconds=config.kafka.session_timeout_seconds)
     app = create_app(App.PROFILES, config.kafka.bootstrap, data_folder=data_folder, settings=settings)
@@ -30,7 +31,7 @@ def run(config: Config, data_folder: Path) -> int:
     folder = ProfileFolder(config, table, producer, now_ms)
     limits = config.profiles
 
-    @app.run_agent(Topic.USER_EVENTS)
+    @app.run_agent(Topic.USER_EVENTS, Topic.ERASURES)
     async def fold(stream: Any) -> None:
         async with producer:
             flushes = batches(
