@@ -7,7 +7,7 @@ import msgspec
 from schemas.article import Article, embedded_text, title_key
 from schemas.clients.models import Embedder
 from schemas.clients.vector_store import ArticleStore, StoredArticle
-from schemas.codec import ARTICLES
+from schemas.codec import ARTICLES, Codec
 from schemas.config import Articles
 from schemas.errors import InvalidRecord
 from stream import monitoring
@@ -40,12 +40,14 @@ class ArticleIndexer:
         store: ArticleStore,
         producer: Producer,
         clock_ms: Callable[[], int],
+        codec: Codec[Article] = ARTICLES,
     ) -> None:
         self._settings = settings
         self._embedder = embedder
         self._store = store
         self._producer = producer
         self._clock_ms = clock_ms
+        self._codec = codec
 
     async def process(self, records: Sequence[SourceRecord]) -> None:
         """Index a batch. Raises RetryableError; calling again with the same records is right.
@@ -56,7 +58,7 @@ class ArticleIndexer:
 
     async def _index(self, records: Sequence[SourceRecord]) -> None:
         now_ms = self._clock_ms()
-        reading = read(records, now_ms=now_ms, ttl_ms=int(self._settings.ttl_seconds * 1000))
+        reading = read(records, self._codec, now_ms=now_ms, ttl_ms=int(self._settings.ttl_seconds * 1000))
         await self._producer.send(reading.letters)
         arrivals = await self._arrivals(reading.live, now_ms)
         choice = choose(arrivals, similarity=self._settings.same_story_similarity)
@@ -81,7 +83,7 @@ class ArticleIndexer:
         ]
 
 
-def read(records: Sequence[SourceRecord], *, now_ms: int, ttl_ms: int) -> Reading:
+def read(records: Sequence[SourceRecord], codec: Codec[Article], *, now_ms: int, ttl_ms: int) -> Reading:
     """Decode `records`; they come in the topic's order, so a later version of an id is the newer one.
 
     A record without a value withdraws the article named by its key.
@@ -90,7 +92,7 @@ def read(records: Sequence[SourceRecord], *, now_ms: int, ttl_ms: int) -> Readin
     letters: list[Outgoing] = []
     for record in records:
         try:
-            article_id, article = _decode(record, ttl_ms)
+            article_id, article = _decode(record, codec, ttl_ms)
         except InvalidRecord as error:
             letters.append(dead_letter(record, stage=STAGE, reason=str(error), failed_at_ms=now_ms))
             continue
@@ -105,10 +107,10 @@ def read(records: Sequence[SourceRecord], *, now_ms: int, ttl_ms: int) -> Readin
     )
 
 
-def _decode(record: SourceRecord, ttl_ms: int) -> tuple[str, Article | None]:
+def _decode(record: SourceRecord, codec: Codec[Article], ttl_ms: int) -> tuple[str, Article | None]:
     if record.value is None and record.key:
         return record.key.decode(errors="replace"), None
-    article = with_expiry(ARTICLES.decode(record.value), ttl_ms)
+    article = with_expiry(codec.decode(record.value), ttl_ms)
     return article.article_id, article
 
 

@@ -7,9 +7,12 @@ from logging import getLogger
 from pathlib import Path
 from typing import Any
 
+from schemas.article import Article
 from schemas.clients.milvus import MilvusStore
 from schemas.clients.triton import TritonEmbedder
 from schemas.clients.vector_store import Store
+from schemas.codec import Codec
+from schemas.codecs import open_codecs
 from schemas.config import Config
 from schemas.errors import RetryableError
 from schemas.names import App, Topic
@@ -27,6 +30,7 @@ _log = getLogger(__name__)
 def run(config: Config, data_folder: Path) -> int:
     """Index articles until SIGINT or SIGTERM; the exit code. Raises UsageError when topics are not as they must be."""
     check_topics(config.kafka.bootstrap, topics(config, Topic.ARTICLES, Topic.DEAD_LETTERS))
+    codecs = open_codecs(config)
     settings = WorkerSettings(session_timeout_seconds=config.kafka.session_timeout_seconds, stall_seconds=AWAY_SECONDS)
     app = create_app(App.ARTICLES, config.kafka.bootstrap, data_folder=data_folder, settings=settings)
     limits = config.articles
@@ -34,14 +38,14 @@ def run(config: Config, data_folder: Path) -> int:
     @app.run_agent(Topic.ARTICLES)
     async def index(stream: Any) -> None:
         async with AsyncExitStack() as parts:
-            indexer = _open_indexer(config, parts)
+            indexer = _open_indexer(config, codecs.articles, parts)
             async for batch in batches(stream, max_records=limits.batch_records, within_seconds=limits.batch_seconds):
                 await until_done(partial(indexer.process, batch.records), stage=STAGE)
 
     return run_worker(app, beside=partial(_sweep_for_ever, config))
 
 
-def _open_indexer(config: Config, parts: AsyncExitStack) -> ArticleIndexer:
+def _open_indexer(config: Config, codec: Codec[Article], parts: AsyncExitStack) -> ArticleIndexer:
     """Clients are made inside the worker's loop; each connects when it is first used."""
     store = MilvusStore(config.milvus)
     parts.push_async_callback(store.close)
@@ -49,7 +53,7 @@ def _open_indexer(config: Config, parts: AsyncExitStack) -> ArticleIndexer:
     parts.push_async_callback(embedder.close)
     producer = KafkaProducer(config.kafka.bootstrap)
     parts.push_async_callback(producer.stop)
-    return ArticleIndexer(config.articles, embedder, store, producer, now_ms)
+    return ArticleIndexer(config.articles, embedder, store, producer, now_ms, codec)
 
 
 async def _sweep_for_ever(config: Config) -> None:

@@ -11,7 +11,8 @@ import msgspec
 
 from schemas.clients.breaker import GuardedStudent
 from schemas.clients.models import Answer, Completion, Embedder
-from schemas.clients.vector_store import UserQueryStore, student_write
+from schemas.clients.vector_store import STUDENT_SLOTS, UserQueryStore, student_write
+from schemas.codecs import JSON_CODECS, Codecs
 from schemas.config import Interests
 from schemas.errors import KeenstreamError, RetryableError
 from schemas.names import Model
@@ -19,6 +20,7 @@ from schemas.prompt import PromptVersion, render_prompt
 from schemas.queries import QueryList, QueryRequest, parse_queries, signals_as_queries
 from stream import monitoring
 from stream.dead_letters import SourceRecord
+from stream.interests.erasing import erase_readers
 from stream.interests.requests import Answered, read_requests
 from stream.interests.signals import embed_lists, logged, note_written
 from stream.producer import Producer
@@ -47,6 +49,7 @@ class ListWriter:
         producer: Producer,
         clock_ms: Callable[[], int],
         prompt_version: PromptVersion,
+        codecs: Codecs = JSON_CODECS,
     ) -> None:
         self._settings = settings
         self._student = student
@@ -55,6 +58,7 @@ class ListWriter:
         self._producer = producer
         self._clock_ms = clock_ms
         self._prompt_version = prompt_version
+        self._codecs = codecs
         self._answered = Answered(STAGE)
 
     async def process(self, records: Sequence[SourceRecord]) -> None:
@@ -66,7 +70,7 @@ class ListWriter:
         await process_apart(self._process, records, producer=self._producer, stage=STAGE, clock_ms=self._clock_ms)
 
     async def _process(self, records: Sequence[SourceRecord]) -> None:
-        requests, letters = read_requests(records, stage=STAGE, now_ms=self._clock_ms())
+        requests, letters = read_requests(records, self._codecs.requests, stage=STAGE, now_ms=self._clock_ms())
         await self._producer.send(letters)
         monitoring.DEAD_LETTERS.labels(STAGE).inc(len(letters))
         asked = self._answered.unanswered(requests)
@@ -147,5 +151,5 @@ class ListWriter:
         await self._store.write_user_queries(
             [student_write(row, found) for row, found in zip(lists, vectors, strict=True)]
         )
-        await self._producer.send([logged(row) for row in lists])
+        await self._producer.send([logged(row, self._codecs.lists) for row in lists])
         note_written(STAGE, lists, self._clock_ms())

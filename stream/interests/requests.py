@@ -3,7 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Iterable
 
-from schemas.codec import REQUESTS
+from schemas.codec import Codec
 from schemas.errors import InvalidRecord
 from schemas.queries import QueryRequest
 from stream import monitoring
@@ -11,24 +11,42 @@ from stream.dead_letters import SourceRecord, dead_letter
 from stream.producer import Outgoing
 
 
-def read_requests(
-    records: Iterable[SourceRecord], *, stage: str, now_ms: int
-) -> tuple[list[QueryRequest], list[Outgoing]]:
-    """The newest request of each reader in `records` (they come in the partition's order), and the dead letters."""
+class Requests(NamedTuple):
+    """What a batch asks for. A reader in `erased` is erased first, and then answered if in `newest` too."""
+
+    newest: list[QueryRequest]
+    erased: dict[str, int]  # erased_before (UTC ms) by user_id
+    letters: list[Outgoing]
+
+
+def read_requests(records: Iterable[SourceRecord], *, stage: str, now_ms: int) -> Requests:
+    """The newest request of each reader in `records` (they come in the partition's order), erasures and dead letters.
+
+    A tombstone voids what the reader's earlier records asked for.
+    """
     newest: dict[str, QueryRequest] = {}
-    letters: list[Outgoing] = []
+    found = Requests([], {}, [])
     for record in records:
         if record.value is None:
-            continue  # a tombstone: the reader was erased, nothing is asked for
+            user_id, erased_before = _erased(record)
+            found.erased[user_id] = max(erased_before, found.erased.get(user_id, 0))
+            newest.pop(user_id, None)
+            continue
         try:
             request = REQUESTS.decode(record.value)
         except InvalidRecord as error:
-            letters.append(dead_letter(record, stage=stage, reason=str(error), failed_at_ms=now_ms))
+            found.letters.append(dead_letter(record, stage=stage, reason=str(error), failed_at_ms=now_ms))
             continue
         if request.user_id in newest:
             monitoring.REQUESTS_SKIPPED.labels(stage, "newer").inc()
         newest[request.user_id] = request
-    return list(newest.values()), letters
+    found.newest.extend(newest.values())
+    return found
+
+
+def _erased(record: SourceRecord) -> tuple[str, int]:
+    before = dict(record.headers).get(Header.ERASED_BEFORE, b"")
+    return (record.key or b"").decode(errors="replace"), int(before) if before.isdigit() else 0
 
 
 class Answered:
@@ -44,6 +62,9 @@ class Answered:
         fresh = [r for r in asked if self._fingerprints.get(r.user_id) != r.profile_fingerprint]
         monitoring.REQUESTS_SKIPPED.labels(self._stage, "unchanged").inc(len(asked) - len(fresh))
         return fresh
+
+    def forget(self, user_id: str) -> None:
+        self._fingerprints.pop(user_id, None)
 
     def note(self, request: QueryRequest) -> None:
         self._fingerprints[request.user_id] = request.profile_fingerprint

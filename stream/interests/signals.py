@@ -10,13 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.clients.models import Embedder
-from schemas.clients.vector_store import UserQueryStore, signal_write
-from schemas.codec import LISTS
+from schemas.clients.vector_store import SIGNAL_SLOTS, UserQueryStore, signal_write
+from schemas.codec import Codec
+from schemas.codecs import JSON_CODECS, Codecs
 from schemas.config import Interests
 from schemas.names import EMBEDDING_DIMENSIONS, Topic
 from schemas.queries import QueryList, QueryRequest, signals_as_queries
 from stream import monitoring
 from stream.dead_letters import SourceRecord
+from stream.interests.erasing import erase_readers
 from stream.interests.requests import Answered, read_requests
 from stream.producer import Outgoing, Producer
 from stream.refusals import process_apart
@@ -34,12 +36,14 @@ class SignalWriter:
         store: UserQueryStore,
         producer: Producer,
         clock_ms: Callable[[], int],
+        codecs: Codecs = JSON_CODECS,
     ) -> None:
         self._settings = settings
         self._embedder = embedder
         self._store = store
         self._producer = producer
         self._clock_ms = clock_ms
+        self._codecs = codecs
         self._answered = Answered(STAGE)
 
     async def process(self, records: Sequence[SourceRecord]) -> None:
@@ -48,7 +52,7 @@ class SignalWriter:
 
     async def _process(self, records: Sequence[SourceRecord]) -> None:
         now_ms = self._clock_ms()
-        requests, letters = read_requests(records, stage=STAGE, now_ms=now_ms)
+        requests, letters = read_requests(records, self._codecs.requests, stage=STAGE, now_ms=now_ms)
         await self._producer.send(letters)
         monitoring.DEAD_LETTERS.labels(STAGE).inc(len(letters))
         asked = self._answered.unanswered(requests)
@@ -57,7 +61,7 @@ class SignalWriter:
         await self._store.write_user_queries(
             [signal_write(row, found) for row, found in zip(lists, vectors, strict=True)]
         )
-        await self._producer.send([logged(row) for row in lists])
+        await self._producer.send([logged(row, self._codecs.lists) for row in lists])
         for request in asked:
             self._answered.note(request)
         note_written(STAGE, lists, self._clock_ms())
@@ -94,5 +98,5 @@ def note_written(stage: str, lists: Sequence[QueryList], now_ms: int) -> None:
             monitoring.FRESHNESS_SECONDS.labels(row.source).observe(max(0, now_ms - row.accepted_at) / 1000)
 
 
-def logged(row: QueryList) -> Outgoing:
-    return Outgoing(Topic.QUERY_LISTS, row.user_id.encode(), LISTS.encode(row))
+def logged(row: QueryList, codec: Codec[QueryList]) -> Outgoing:
+    return Outgoing(Topic.QUERY_LISTS, row.user_id.encode(), codec.encode(row))

@@ -9,6 +9,7 @@ from typing import Any
 from schemas.clients.breaker import Breaker, GuardedStudent
 from schemas.clients.milvus import MilvusStore
 from schemas.clients.triton import TritonEmbedder, TritonStudent
+from schemas.codecs import Codecs, open_codecs
 from schemas.config import Config
 from schemas.names import App, Topic
 from schemas.prompt import EXAMPLES
@@ -23,7 +24,7 @@ from stream.topics import topics
 from stream.transport import WorkerSettings, batches, check_topics, create_app, run_worker
 
 Process = Callable[[Sequence[SourceRecord]], Awaitable[None]]
-Open = Callable[[Config, AsyncExitStack], Awaitable[Process]]
+Open = Callable[[Config, Codecs, AsyncExitStack], Awaitable[Process]]
 
 
 def run_signals(config: Config, data_folder: Path) -> int:
@@ -38,6 +39,7 @@ def run_interests(config: Config, data_folder: Path) -> int:
 
 def _run(config: Config, app_id: str, stage: str, open_parts: Open, data_folder: Path) -> int:
     check_topics(config.kafka.bootstrap, topics(config, Topic.QUERY_REQUESTS, Topic.QUERY_LISTS))
+    codecs = open_codecs(config, writes=(Topic.QUERY_LISTS,))
     settings = WorkerSettings(session_timeout_seconds=config.kafka.session_timeout_seconds, stall_seconds=AWAY_SECONDS)
     app = create_app(app_id, config.kafka.bootstrap, data_folder=data_folder, settings=settings)
     limits = config.interests
@@ -45,26 +47,26 @@ def _run(config: Config, app_id: str, stage: str, open_parts: Open, data_folder:
     @app.run_agent(Topic.QUERY_REQUESTS)
     async def answer(stream: Any) -> None:
         async with AsyncExitStack() as parts:
-            process = await open_parts(config, parts)
+            process = await open_parts(config, codecs, parts)
             async for batch in batches(stream, max_records=limits.batch_records, within_seconds=limits.batch_seconds):
                 await until_done(partial(process, batch.records), stage=stage)
 
     return run_worker(app)
 
 
-async def _open_signals(config: Config, parts: AsyncExitStack) -> Process:
+async def _open_signals(config: Config, codecs: Codecs, parts: AsyncExitStack) -> Process:
     store, embedder, producer = await _open_sinks(config, parts)
-    return SignalWriter(config.interests, embedder, store, producer, now_ms).process
+    return SignalWriter(config.interests, embedder, store, producer, now_ms, codecs).process
 
 
-async def _open_lists(config: Config, parts: AsyncExitStack) -> Process:
+async def _open_lists(config: Config, codecs: Codecs, parts: AsyncExitStack) -> Process:
     store, embedder, producer = await _open_sinks(config, parts)
     student = TritonStudent(config.triton.grpc_address, deadline_seconds=config.triton.student_deadline_seconds)
     parts.push_async_callback(student.close)
     settings = config.interests
     breaker = Breaker(failures=settings.breaker_failures, reset_seconds=settings.breaker_reset_seconds)
     guarded = GuardedStudent(student, breaker)
-    return ListWriter(settings, guarded, embedder, store, producer, now_ms, EXAMPLES).process
+    return ListWriter(settings, guarded, embedder, store, producer, now_ms, EXAMPLES, codecs).process
 
 
 async def _open_sinks(config: Config, parts: AsyncExitStack) -> tuple[MilvusStore, TritonEmbedder, KafkaProducer]:
