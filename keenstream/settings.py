@@ -20,3 +20,8 @@ def resolve_config(environment: Mapping[str, str] = os.environ) -> Config:
     home = state_folder(environment)
     running = live_state(home) or live_state(demo_folder(home))
     return load_config(None, {**(running.environment if running else {}), **environment})
+
+
+def archive_folder(config: Config, environment: Mapping[str, str] = os.environ) -> Path:
+    """Where the archive is; all its workers and commands must name the same folder."""
+    return state_folder(environment) / config.archive.folder  # an absolute one stays as it is

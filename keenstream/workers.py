@@ -39,11 +39,19 @@ def _api(config: Config, folder: Path) -> int:
     return run(config, folder)
 
 
+def _archive(config: Config, _: Path) -> int:
+    from keenstream.settings import archive_folder
+    from stream.archive.worker import run
+
+    return run(config, archive_folder(config))
+
+
 RUNNERS: dict[str, Runner] = {
     "profiles": _profiles,
     "signals": _signals,
     "interests": _interests,
     "articles": _articles,
+    "archive": _archive,
     "api": _api,
 }
 

@@ -85,6 +85,15 @@ class Api(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     vector_cache_readers: int = 20_000
 
 
+class Archive(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A partition's records become files when one of these is reached."""
+
+    folder: str = "archive"  # not absolute: below the state folder (KEENSTREAM_HOME)
+    roll_records: int = 200_000
+    roll_megabytes: float = 64.0  # of records as the broker has them
+    roll_seconds: float = 300.0  # since the first of them was read
+
+
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     kafka: Kafka = Kafka()
     triton: Triton = Triton()
@@ -94,6 +103,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     interests: Interests = Interests()
     articles: Articles = Articles()
     api: Api = Api()
+    archive: Archive = Archive()
 
 
 def load_config(path: Path | None = None, environment: Mapping[str, str] = os.environ) -> Config:

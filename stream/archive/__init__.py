@@ -1,0 +1,1 @@
+"""The topics as Parquet files, each record in exactly one."""
