@@ -18,7 +18,13 @@ class ProfileRows:
             file.unlink(missing_ok=True)
         # one thread uses it, but not always the one that made it (tests, uvicorn)
         self._database = sqlite3.connect(file or "", isolation_level=None, check_same_thread=False)
-        for pragma in ("journal_mode=OFF", "synchronous=OFF", "locking_mode=EXCLUSIVE", f"cache_size=-{CACHE_KIB}"):
+        for pragma in (
+            "journal_mode=OFF",
+            "synchronous=OFF",
+            "locking_mode=EXCLUSIVE",
+            "secure_delete=ON",
+            f"cache_size=-{CACHE_KIB}",
+        ):
             self._database.execute(f"PRAGMA {pragma}")
         self._database.execute("CREATE TABLE rows (key BLOB PRIMARY KEY, value BLOB NOT NULL)")
 

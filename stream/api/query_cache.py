@@ -19,6 +19,7 @@ from stream import monitoring
 SETTLED_SECONDS = 3.0  # after so long a read shows every row that was written before the list was seen
 VISIBLE_SECONDS = 0.3  # by then a read usually shows them
 READ_AHEAD = 8  # readers at once: turning their vectors into arrays holds the loop for some milliseconds
+_NEVER_SHOWN = 2**63  # generated so late that no stored row shows it
 PAUSE_SECONDS = 0.05  # between reads ahead, which must not slow down requests: at most 160 readers a second
 
 Rows = tuple[UserQuery, ...]
@@ -67,8 +68,11 @@ class QueryCache:
             self._unsettled.popitem(last=False)
 
     def forget(self, user_id: str) -> None:
+        """The reader was erased: rows that are read soon after may be the erased ones, and are not kept either."""
         self._rows.pop(user_id, None)
         self._ahead.pop(user_id, None)
+        self._unsettled[user_id] = _SeenList("signals", _NEVER_SHOWN, self._monotonic())
+        self._unsettled.move_to_end(user_id)
 
     async def read_ahead(self, clock_ms: Callable[[], int]) -> None:
         """Until cancelled: read the rows of readers whose lists are new, so that requests find them here."""

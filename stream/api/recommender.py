@@ -72,6 +72,7 @@ class Recommender:
         self._newest = _Newest([], -math.inf)
         self._reading_newest = asyncio.Lock()
         self._last: OrderedDict[str, _Answered] = OrderedDict()
+        self._forgotten = 0  # how many readers, so far
 
     async def queries(self, user_id: str, now_ms: int) -> Rows:
         """The reader's rows as they are stored. Raises RetryableError."""
@@ -81,12 +82,14 @@ class Recommender:
         self, user_id: str, *, k: int, exclude: Collection[str], now_ms: int, known: bool
     ) -> CandidateAnswer | None:
         """None for a reader who is not `known` and has no queries. Raises RetryableError when nothing can be served."""
+        forgotten = self._forgotten
         try:
             rows = await self._patient.read(lambda: self._queries.rows(user_id, now_ms))
             if not rows and not known:
                 return None
             answer = await self._fresh(user_id, rows, k, exclude, now_ms)
-            self._remember(answer)
+            if forgotten == self._forgotten:  # or it may be of a reader who was erased in the meantime
+                self._remember(answer)
         except RetryableError:
             answer = self._remembered(user_id, k, exclude)
         monitoring.API_CANDIDATES.labels(answer.source, str(answer.stale).lower()).inc()
@@ -98,6 +101,7 @@ class Recommender:
         return found[0]
 
     def forget(self, user_id: str) -> None:
+        self._forgotten += 1
         self._queries.forget(user_id)
         self._last.pop(user_id, None)
 

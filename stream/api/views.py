@@ -17,7 +17,7 @@ from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponen
 from schemas.codec import LISTS
 from schemas.errors import InvalidRecord, Unavailable
 from schemas.names import Topic
-from schemas.profile import UserProfile
+from schemas.profile import UserProfile, signal_count
 from schemas.queries import QueryList
 from stream import monitoring
 from stream.api.profile_rows import ProfileRows
@@ -27,6 +27,7 @@ _log = getLogger(__name__)
 BATCH_RECORDS = 200  # applied at once: about 3 ms in which no request is answered
 CHECK_SECONDS = 2.0
 _POLL_MS = 200
+_NO_SIGNALS = b",[],[],[],"  # as the profile's canonical encoding has it; a text may hold it too
 
 
 class ConsumedRecord(Protocol):
@@ -41,7 +42,7 @@ class ConsumedRecord(Protocol):
 class ReaderViews:
     """What the API knows of readers without asking anyone.
 
-    `on_list` hears of each new list, `on_removed` of each reader whose profile has been removed.
+    `on_list` hears of each new list, `on_removed` of each reader whose profile or whose queries have been removed.
     """
 
     def __init__(
@@ -61,18 +62,25 @@ class ReaderViews:
         return None if data is None else self._decode_profile(data)
 
     def apply(self, records: Iterable[ConsumedRecord]) -> None:
-        """Records of one topic in their order; a record without a value removes the reader."""
+        """Records of one topic in their order; a record without a value, or without signals, removes the reader."""
         profiles: list[tuple[bytes, bytes | None]] = []
         for record in records:
             if record.topic == Topic.PROFILES_CHANGELOG and record.key is not None:
-                profiles.append((record.key, record.value))
+                profiles.append((record.key, None if self._is_erased(record.value) else record.value))
             elif record.topic == Topic.QUERY_LISTS and record.value is not None:
                 self._note_list(record.value)
+            elif record.topic == Topic.QUERY_LISTS and record.key is not None:
+                self._on_removed(record.key.decode(errors="replace"))
         if profiles:
             self._rows.apply(profiles)
         for key, value in profiles:
             if value is None:
                 self._on_removed(key.decode(errors="replace"))
+
+    def _is_erased(self, row: bytes | None) -> bool:
+        """Such a row stays in the table, to keep late events out; to whoever asks, nothing is known of the reader."""
+        # most rows are not decoded: this is a stream of all rows at the start
+        return row is None or (_NO_SIGNALS in row and not signal_count(self._decode_profile(row)))
 
     def _note_list(self, value: bytes) -> None:
         try:

@@ -1,7 +1,7 @@
 """What the two workers over query requests do at a tombstone: an erased reader's rows go, and then the list of them.
 
-Each worker removes its own slots. A reader who has come back may have new rows of the other worker already, and an older
-request that is being answered right now is answered by the worker that reads the tombstone next.
+Each worker removes its own slots: of a reader who has come back the other one may have written new rows already, and
+what it still answers of an older request it removes itself when it comes to the tombstone.
 """
 
 import asyncio

@@ -70,10 +70,12 @@ class ListWriter:
         await process_apart(self._process, records, producer=self._producer, stage=STAGE, clock_ms=self._clock_ms)
 
     async def _process(self, records: Sequence[SourceRecord]) -> None:
-        requests, letters = read_requests(records, self._codecs.requests, stage=STAGE, now_ms=self._clock_ms())
-        await self._producer.send(letters)
-        monitoring.DEAD_LETTERS.labels(STAGE).inc(len(letters))
-        asked = self._answered.unanswered(requests)
+        requests = read_requests(records, self._codecs.requests, stage=STAGE, now_ms=self._clock_ms())
+        await self._producer.send(requests.letters)
+        monitoring.DEAD_LETTERS.labels(STAGE).inc(len(requests.letters))
+        self._answered.forget(requests.erased)
+        await erase_readers(requests.erased, STUDENT_SLOTS, store=self._store, producer=self._producer, stage=STAGE)
+        asked = self._answered.unanswered(requests.newest)
         for first in range(0, len(asked), self._settings.batch_records):
             await self._answer(asked[first : first + self._settings.batch_records])
 

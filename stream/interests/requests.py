@@ -2,9 +2,11 @@
 
 from collections import OrderedDict
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from schemas.codec import Codec
 from schemas.errors import InvalidRecord
+from schemas.names import Header
 from schemas.queries import QueryRequest
 from stream import monitoring
 from stream.dead_letters import SourceRecord, dead_letter
@@ -19,7 +21,7 @@ class Requests(NamedTuple):
     letters: list[Outgoing]
 
 
-def read_requests(records: Iterable[SourceRecord], *, stage: str, now_ms: int) -> Requests:
+def read_requests(records: Iterable[SourceRecord], codec: Codec[QueryRequest], *, stage: str, now_ms: int) -> Requests:
     """The newest request of each reader in `records` (they come in the partition's order), erasures and dead letters.
 
     A tombstone voids what the reader's earlier records asked for.
@@ -33,7 +35,7 @@ def read_requests(records: Iterable[SourceRecord], *, stage: str, now_ms: int) -
             newest.pop(user_id, None)
             continue
         try:
-            request = REQUESTS.decode(record.value)
+            request = codec.decode(record.value)
         except InvalidRecord as error:
             found.letters.append(dead_letter(record, stage=stage, reason=str(error), failed_at_ms=now_ms))
             continue
@@ -63,8 +65,9 @@ class Answered:
         monitoring.REQUESTS_SKIPPED.labels(self._stage, "unchanged").inc(len(asked) - len(fresh))
         return fresh
 
-    def forget(self, user_id: str) -> None:
-        self._fingerprints.pop(user_id, None)
+    def forget(self, user_ids: Iterable[str]) -> None:
+        for user_id in user_ids:
+            self._fingerprints.pop(user_id, None)
 
     def note(self, request: QueryRequest) -> None:
         self._fingerprints[request.user_id] = request.profile_fingerprint

@@ -52,10 +52,12 @@ class SignalWriter:
 
     async def _process(self, records: Sequence[SourceRecord]) -> None:
         now_ms = self._clock_ms()
-        requests, letters = read_requests(records, self._codecs.requests, stage=STAGE, now_ms=now_ms)
-        await self._producer.send(letters)
-        monitoring.DEAD_LETTERS.labels(STAGE).inc(len(letters))
-        asked = self._answered.unanswered(requests)
+        requests = read_requests(records, self._codecs.requests, stage=STAGE, now_ms=now_ms)
+        await self._producer.send(requests.letters)
+        monitoring.DEAD_LETTERS.labels(STAGE).inc(len(requests.letters))
+        self._answered.forget(requests.erased)
+        await erase_readers(requests.erased, SIGNAL_SLOTS, store=self._store, producer=self._producer, stage=STAGE)
+        asked = self._answered.unanswered(requests.newest)
         lists = [self._list(request, now_ms) for request in asked]
         vectors = await embed_lists(self._embedder, [row.signals for row in lists])
         await self._store.write_user_queries(

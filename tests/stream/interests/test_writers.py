@@ -8,16 +8,17 @@ from schemas.clients.breaker import Breaker, GuardedStudent
 from schemas.clients.memory_models import MemoryEmbedder
 from schemas.clients.memory_store import MemoryStore
 from schemas.clients.models import Answer, Completion
-from schemas.clients.vector_store import SIGNAL_SLOTS, STUDENT_SLOTS, UserQuery
+from schemas.clients.vector_store import SIGNAL_SLOTS, SLOTS, STUDENT_SLOTS, UserQuery
 from schemas.codec import LISTS, REQUESTS
 from schemas.config import Interests
 from schemas.errors import PermanentError, RetryableError, Unavailable
 from schemas.event import Event
-from schemas.names import Topic
+from schemas.names import Header, Topic
 from schemas.profile import UserProfile, fingerprint, fold_event
 from schemas.prompt import EXAMPLES, render_prompt
 from schemas.queries import QueryList, QueryRequest
 from stream.dead_letters import read_dead_letter
+from stream.interests import lists, signals
 from stream.interests.lists import ListWriter
 from stream.interests.signals import SignalWriter
 from stream.producer import MemoryProducer
@@ -205,8 +206,68 @@ async def test_what_a_part_refuses_for_good_is_a_dead_letter_and_the_rest_goes_o
     ]
 
 
+def tombstone(user: str = "u1", erased_before: int = NOW, offset: int = 0) -> Record:
+    headers = ((Header.ERASED_BEFORE, str(erased_before).encode()),)
+    return Record(topic=Topic.QUERY_REQUESTS, key=user.encode(), value=None, offset=offset, headers=headers)
+
+
 @pytest.mark.parametrize("writer", ["lists", "signals"])
-async def test_a_tombstone_asks_for_nothing(writer: str) -> None:
-    world = World()
-    await getattr(world, writer).process([Record(topic=Topic.QUERY_REQUESTS, key=b"u1", value=None)])
-    assert not world.producer.sent
+async def test_a_tombstone_removes_the_writers_own_rows_and_the_list(writer: str) -> None:
+    world = World("a b; c d")
+    await world.lists.process([request(), request(user="u2")])
+    await world.signals.process([request(), request(user="u2")])
+    slots = STUDENT_SLOTS if writer == "lists" else SIGNAL_SLOTS
+    await getattr(world, writer).process([tombstone()])
+    assert all(row.slot not in slots for row in await world.rows())
+    assert await world.rows()
+    assert {row.slot in STUDENT_SLOTS for row in await world.rows("u2")} == {True, False}
+    last = world.producer.sent[-1]
+    assert (last.topic, last.key, last.value) == (Topic.QUERY_LISTS, b"u1", None)
+    assert dict(last.headers) == {
+        Header.STAGE: (lists.STAGE if writer == "lists" else signals.STAGE).encode(),
+        Header.ERASED_BEFORE: str(NOW).encode(),
+    }
+
+
+@pytest.mark.parametrize("writer", ["lists", "signals"])
+async def test_what_was_asked_before_a_tombstone_is_void_and_what_comes_after_is_answered(writer: str) -> None:
+    world = World("a b")
+    await getattr(world, writer).process([request("old"), tombstone(), request("gone", user="u2"), tombstone("u2")])
+    assert not await world.rows()
+    await getattr(world, writer).process([request("old"), tombstone(), request("new")])
+    assert await world.rows()
+    assert [message.value is None for message in world.producer.sent[-2:]] == [True, False]
+    assert not await world.rows("u2")
+
+
+@pytest.mark.parametrize("writer", ["lists", "signals"])
+async def test_an_erased_reader_with_the_same_profile_is_answered_again(writer: str) -> None:
+    world = World("a b")
+    await getattr(world, writer).process([request()])
+    await getattr(world, writer).process([tombstone()])
+    await getattr(world, writer).process([request()])
+    assert await world.rows()
+
+
+class StubbornStore(MemoryStore):
+    """Leaves rows behind the first time, as a store that restarts may."""
+
+    tries = 0
+
+    async def delete_user(self, user_id: str, slots: range = SLOTS) -> int:
+        self.tries += 1
+        if self.tries == 1:
+            raise RetryableError("2 of 2 rows of a reader are still there after erasing: erase again")
+        return await super().delete_user(user_id, slots)
+
+
+async def test_an_erasure_that_leaves_rows_is_tried_again_before_anything_is_said() -> None:
+    store, producer = StubbornStore(), MemoryProducer()
+    writer = SignalWriter(SETTINGS, MemoryEmbedder(), store, producer, lambda: NOW)
+    await writer.process([request()])
+    said = len(producer.sent)
+    with pytest.raises(RetryableError):
+        await writer.process([tombstone()])
+    assert len(producer.sent) == said
+    await writer.process([tombstone()])
+    assert (await store.find_user("u1"), producer.sent[-1].value) == ((), None)
