@@ -4,6 +4,7 @@ KeenstreamError
 ├── UsageError          wrong flag, setting or file: fix it and run again (exit code 2)
 ├── PermanentError      this record can never be processed: dead-letters, with the reason
 │   └── InvalidRecord   it does not decode or breaks a rule of its contract
+│       └── WithoutConsent  and it says that it may not be kept: no dead letter either
 └── RetryableError      a part is away or busy: back off, pause consumption, lose nothing
     ├── Unavailable     the part does not answer; the message says how to start it
     └── Overloaded      the part answers that it is full
@@ -24,6 +25,10 @@ class PermanentError(KeenstreamError):
 
 class InvalidRecord(PermanentError):
     """The bytes do not decode, or a field breaks its contract."""
+
+
+class WithoutConsent(InvalidRecord):
+    """The broken record says that its reader has not consented: it is dropped, not kept as a dead letter."""
 
 
 class RetryableError(KeenstreamError):

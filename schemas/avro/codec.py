@@ -37,7 +37,7 @@ class AvroCodec(Codec[Decoded]):
         try:
             return reader.read(data)
         except InvalidRecord as error:
-            raise InvalidRecord(f"{error} (schema {schema_id_of(data)})") from error
+            raise type(error)(f"{error} (schema {schema_id_of(data)})") from error
 
     def encode(self, record: Decoded) -> bytes:
         if not self._write_avro:

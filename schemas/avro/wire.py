@@ -19,7 +19,7 @@ from fastavro.schema import SchemaParseException, UnknownType
 from msgspec import inspect as kinds
 
 from schemas.avro.generator import TIMESTAMP, Schema, timestamp_fields
-from schemas.errors import InvalidRecord
+from schemas.errors import InvalidRecord, WithoutConsent
 
 Decoded = TypeVar("Decoded", bound=msgspec.Struct)
 Convert = Callable[[Any], Any]
@@ -67,7 +67,8 @@ class RecordReader(Generic[Decoded]):
         try:
             return self._finite(msgspec.convert(self._shape(fields), self._record))
         except msgspec.ValidationError as error:
-            raise InvalidRecord(str(error)) from error
+            refused = isinstance(fields, dict) and fields.get("consent") is False
+            raise (WithoutConsent if refused else InvalidRecord)(str(error)) from error
 
     def _finite(self, record: Decoded) -> Decoded:
         """JSON has no NaN, so nothing behind this point expects one."""

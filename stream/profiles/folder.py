@@ -9,9 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from schemas.cleaning import Dropped, clean_event
-from schemas.codec import ERASURES, EVENTS, REQUESTS, Codec
+from schemas.codec import Codec
+from schemas.codecs import JSON_CODECS, Codecs
 from schemas.config import Config, Refresh
-from schemas.errors import InvalidRecord, KeenstreamError, RetryableError
+from schemas.errors import InvalidRecord, KeenstreamError, RetryableError, WithoutConsent
 from schemas.event import Event, check_time
 from schemas.names import Topic
 from schemas.profile import UserProfile, fingerprint, signal_count
@@ -67,13 +68,13 @@ class ProfileFolder:
         table: ProfileTable,
         producer: Producer,
         clock_ms: Callable[[], int],
-        codec: Codec[Event] = EVENTS,
+        codecs: Codecs = JSON_CODECS,
     ) -> None:
         self._config = config
         self._table = table
         self._producer = producer
         self._clock_ms = clock_ms
-        self._codec = codec
+        self._codecs = codecs
         self._pending = PendingRefreshes()
         self._rows = asyncio.Lock()
 
@@ -113,7 +114,7 @@ class ProfileFolder:
                 else:
                     self._fold_event(folded, record, now_ms)
             except InvalidRecord as error:
-                if refuses_consent(record.value):
+                if isinstance(error, WithoutConsent) or refuses_consent(record.value):
                     monitoring.EVENTS_DROPPED.labels("no_consent").inc()
                     continue
                 folded.letters.append(dead_letter(record, stage=STAGE, reason=str(error), failed_at_ms=now_ms))
@@ -139,7 +140,7 @@ class ProfileFolder:
         """Signals of this batch that the erasure covers count as removed, whichever of the two was read first."""
         if record.value is None:
             return
-        erasure = check_erasure(ERASURES.decode(record.value), record.key, now_ms=now_ms)
+        erasure = check_erasure(self._codecs.erasures.decode(record.value), record.key, now_ms=now_ms)
         key = record.partition, erasure.user_id.encode()
         before = folded.rows.get(key) or self._stored(key)
         folded.rows[key] = after = erase_record(before, erasure)
@@ -147,7 +148,7 @@ class ProfileFolder:
         folded.erased[key] = folded.erased.get(key, 0) + gone
 
     def _decode(self, record: EventRecord, now_ms: int) -> Event | Dropped:
-        event = self._codec.decode(record.value)
+        event = self._codecs.events.decode(record.value)
         if not event.consent:  # before any rule whose breach would keep the bytes in a dead letter
             return Dropped("no_consent")
         if record.key != event.user_id.encode():
@@ -181,7 +182,9 @@ class ProfileFolder:
         settings, erased = self._config.refresh, erased or {}
         due = {key: record for key, record in changed.items() if _asks(record, key in erased, settings, now_ms)}
         tombstones = [tombstone(changed[key].profile, gone) for key, gone in erased.items()]
-        await self._producer.send([*tombstones, *(_request(record, now_ms) for record in due.values())])
+        await self._producer.send(
+            [*tombstones, *(_request(record, self._codecs.requests, now_ms) for record in due.values())]
+        )
         rows = {**changed, **{key: mark_requested(record, now_ms) for key, record in due.items()}}
         await self._write(rows)
         for key, record in rows.items():
@@ -204,7 +207,7 @@ def _asks(record: ProfileRecord, erased: bool, settings: Refresh, now_ms: int) -
     return signal_count(record.profile) > 0 if erased else should_refresh(record, settings, now_ms)
 
 
-def _request(record: ProfileRecord, now_ms: int) -> Outgoing:
+def _request(record: ProfileRecord, codec: Codec[QueryRequest], now_ms: int) -> Outgoing:
     request = QueryRequest(
         user_id=record.profile.user_id,
         profile=record.profile,
@@ -212,4 +215,4 @@ def _request(record: ProfileRecord, now_ms: int) -> Outgoing:
         requested_at=now_ms,
         accepted_at=record.refresh.accepted_at,
     )
-    return Outgoing(Topic.QUERY_REQUESTS, request.user_id.encode(), REQUESTS.encode(request))
+    return Outgoing(Topic.QUERY_REQUESTS, request.user_id.encode(), codec.encode(request))

@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from schemas.codecs import open_codecs
 from schemas.config import Config
 from schemas.names import PROFILE_TABLE, App, Topic
 from stream.clock import now_ms
@@ -24,11 +25,12 @@ def run(config: Config, data_folder: Path) -> int:
         config.kafka.bootstrap,
         topics(config, Topic.USER_EVENTS, Topic.ERASURES, Topic.PROFILES_CHANGELOG, Topic.QUERY_REQUESTS),
     )
+    codecs = open_codecs(config, writes=(Topic.QUERY_REQUESTS,))
     settings = WorkerSettings(session_timeout_seconds=config.kafka.session_timeout_seconds)
     app = create_app(App.PROFILES, config.kafka.bootstrap, data_folder=data_folder, settings=settings)
     table = app.state_table(PROFILE_TABLE, config.kafka.partitions)
     producer = KafkaProducer(config.kafka.bootstrap)
-    folder = ProfileFolder(config, table, producer, now_ms)
+    folder = ProfileFolder(config, table, producer, now_ms, codecs)
     limits = config.profiles
 
     @app.run_agent(Topic.USER_EVENTS, Topic.ERASURES)
