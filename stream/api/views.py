@@ -7,6 +7,7 @@ store. No consumer group: every API process reads everything.
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from logging import getLogger
 from typing import Any, Protocol
 
@@ -14,16 +15,18 @@ import aiokafka
 from aiokafka.errors import KafkaError
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
 
-from schemas.codec import LISTS
+from schemas.codec import LISTS, Codec
 from schemas.errors import InvalidRecord, Unavailable
 from schemas.names import Topic
 from schemas.profile import UserProfile, signal_count
 from schemas.queries import QueryList
 from stream import monitoring
 from stream.api.profile_rows import ProfileRows
+from stream.retrying import until_done
 
 _log = getLogger(__name__)
 
+STAGE = "views"
 BATCH_RECORDS = 200  # applied at once: about 3 ms in which no request is answered
 CHECK_SECONDS = 2.0
 _POLL_MS = 200
@@ -52,9 +55,10 @@ class ReaderViews:
         *,
         on_list: Callable[[QueryList], None],
         on_removed: Callable[[str], None],
+        lists: Codec[QueryList] = LISTS,
     ) -> None:
         self._rows, self._decode_profile = rows, decode_profile
-        self._on_list, self._on_removed = on_list, on_removed
+        self._on_list, self._on_removed, self._lists = on_list, on_removed, lists
         self.ready = False
 
     def profile(self, user_id: str) -> UserProfile | None:
@@ -62,7 +66,10 @@ class ReaderViews:
         return None if data is None else self._decode_profile(data)
 
     def apply(self, records: Iterable[ConsumedRecord]) -> None:
-        """Records of one topic in their order; a record without a value, or without signals, removes the reader."""
+        """Records of one topic in their order; a record without a value, or without signals, removes the reader.
+
+        Raises RetryableError when a list cannot be decoded yet; applying the same records again is right.
+        """
         profiles: list[tuple[bytes, bytes | None]] = []
         for record in records:
             if record.topic == Topic.PROFILES_CHANGELOG and record.key is not None:
@@ -84,7 +91,7 @@ class ReaderViews:
 
     def _note_list(self, value: bytes) -> None:
         try:
-            self._on_list(LISTS.decode(value))
+            self._on_list(self._lists.decode(value))
         except InvalidRecord as error:
             _log.warning("views: a record of %s is passed over: %s", Topic.QUERY_LISTS, error)
 
@@ -142,10 +149,13 @@ class ViewFollower:
         if consumer is not None:
             await consumer.stop()
 
+    async def _apply(self, records: list[Any]) -> None:
+        self._views.apply(records)
+
     async def _step(self) -> None:
         found: Mapping[Any, list[Any]] = await self._consumer.getmany(timeout_ms=_POLL_MS, max_records=BATCH_RECORDS)
         for records in found.values():
-            self._views.apply(records)
+            await until_done(partial(self._apply, records), stage=STAGE)
             await asyncio.sleep(0)  # let requests in
         positions = {partition: await self._consumer.position(partition) for partition in self._targets}
         self._views.ready |= all(positions[partition] >= end for partition, end in self._targets.items())
