@@ -21,6 +21,7 @@ class FeedResult(msgspec.Struct):
 
     sent: int = 0
     bad: int = 0
+    without_consent: int = 0  # events that may not be stored, so they are not sent
     first_bad: list[str] = msgspec.field(default_factory=list)
     seconds: float = 0.0
 
@@ -45,7 +46,9 @@ def send_file(file: Path, config: Any) -> FeedResult:
     from stream.feeds.jsonl import read_events
     from stream.producer import Outgoing
 
-    def outgoing(event: Any) -> Outgoing:
+    def outgoing(event: Any) -> Outgoing | None:
+        if not event.consent:
+            return None
         return Outgoing(Topic.USER_EVENTS, event.user_id.encode(), EVENTS.encode(event))
 
     return asyncio.run(_publish(file, read_events(file), outgoing, config.kafka.bootstrap))
@@ -99,7 +102,10 @@ async def _publish(file: Path, lines: Iterator[Any], outgoing: Callable[[Any], A
                 if isinstance(line.row, BadLine):
                     _note_bad(result, line.row)
                     continue
-                batch.append(outgoing(line.row))
+                if (message := outgoing(line.row)) is None:
+                    result.without_consent += 1
+                    continue
+                batch.append(message)
                 if len(batch) == BATCH:
                     await producer.send(batch)
                     result.sent += len(batch)
@@ -121,9 +127,11 @@ def _report(result: FeedResult, what: str, as_json: bool) -> None:
         print_json(result)
     else:
         console.print(f"{result.sent:,} {what} sent in {result.seconds:.1f} s, {result.bad:,} lines not sent")
+        if result.without_consent:
+            console.print(f"  and {result.without_consent:,} without consent, which are never stored")
         for reason in result.first_bad:
             console.print(f"  {reason}", markup=False)
         if result.bad > SHOWN_BAD_LINES:
             console.print(f"  and {result.bad - SHOWN_BAD_LINES:,} more")
-    if result.bad and not result.sent:
+    if result.bad and not result.sent and not result.without_consent:
         raise KeenstreamError(f"no line of the file holds one of the {what}; the first reason is above")

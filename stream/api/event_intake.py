@@ -15,6 +15,7 @@ from stream.producer import Outgoing, Producer
 
 SEND_EVENTS = 50  # acknowledged or not as one: a broker that goes away in the middle leaves few in doubt
 _ACCEPTED = EventResult("accepted")
+_DROPPED = EventResult("dropped")
 _UNKNOWN = EventResult("unknown", "Kafka did not confirm it: send it again, the same event_id makes that harmless")
 
 _decoder = msgspec.json.Decoder(EventBatch)
@@ -36,7 +37,10 @@ class EventIntake:
 
     def _check(self, data: bytes) -> Outgoing | EventResult:
         try:
-            event = check_time(self._codec.decode(data), now_ms=self._clock_ms(), skew_ms=self._skew_ms)
+            event = self._codec.decode(data)
+            if not event.consent:
+                return _DROPPED
+            check_time(event, now_ms=self._clock_ms(), skew_ms=self._skew_ms)
         except InvalidRecord as error:
             return EventResult("rejected", str(error))
         return Outgoing(Topic.USER_EVENTS, event.user_id.encode(), self._codec.encode(event))
@@ -68,8 +72,10 @@ def _result(outcome: BaseException | None) -> EventResult:
 
 
 def _answer(results: list[EventResult]) -> EventAnswer:
-    counts = {status: sum(result.status == status for result in results) for status in ("accepted", "rejected")}
+    counts = {
+        status: sum(result.status == status for result in results) for status in ("accepted", "dropped", "rejected")
+    }
     unknown = len(results) - sum(counts.values())
     for status, count in {**counts, "unknown": unknown}.items():
         monitoring.API_EVENTS.labels(status).inc(count)
-    return EventAnswer(counts["accepted"], counts["rejected"], unknown, results)
+    return EventAnswer(counts["accepted"], counts["rejected"], unknown, results, counts["dropped"])

@@ -12,7 +12,7 @@ MAX_CANDIDATES = 100
 MAX_SEARCH_CHARACTERS = 512
 DEFAULT_CANDIDATES = 10
 
-EventStatus = Literal["accepted", "rejected", "unknown"]
+EventStatus = Literal["accepted", "dropped", "rejected", "unknown"]
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -28,19 +28,23 @@ class EventBatch(msgspec.Struct, frozen=True):
 
 
 class EventResult(msgspec.Struct, frozen=True, omit_defaults=True):
-    """`accepted`: the broker has it. `rejected`: mend it, see `reason`. `unknown`: send it again, that is harmless."""
+    """`accepted`: the broker has it. `rejected`: mend it, see `reason`. `unknown`: send it again, that is harmless.
+
+    `dropped`: the reader has not consented, so it was not stored anywhere; there is nothing to mend.
+    """
 
     status: EventStatus
     reason: str = ""
 
 
-class EventAnswer(msgspec.Struct, frozen=True):
+class EventAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     """One result for each event, in order."""
 
     accepted: int
     rejected: int
     unknown: int
     results: list[EventResult]
+    dropped: int = 0
 
 
 class CandidateAnswer(msgspec.Struct, frozen=True, kw_only=True):
