@@ -1,45 +1,68 @@
-"""`keenstream dead-letters list | show`."""
+"""`keenstream dead-letters list | show | replay`."""
 
+import asyncio
+import time
 from collections import Counter
-from collections.abc import Iterator
-from datetime import UTC, datetime
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
+import msgspec
 import typer
 from rich.table import Table
 
-from keenstream.commands.console import JSON_OPTION, console, print_json
+from keenstream.commands.console import JSON_OPTION, console, count_progress, print_json
+from keenstream.commands.moments import FORMS, moment_ms, told
 from schemas.errors import KeenstreamError
-from stream.dead_letters import DeadLetter
+from stream.dead_letter_replay import Choice, StoredLetter, replay, replayable, stored_letters
 
 app = typer.Typer(
     no_args_is_help=True, help="Records that could not be processed, with the reason and the original bytes."
 )
+Stage = Annotated[
+    str, typer.Option(help="Only those of one worker: profiles, signals, interests, articles, archive or matches.")
+]
+Reason = Annotated[
+    str, typer.Option(help="Only those whose reason holds this; a regular expression, in upper or lower case.")
+]
+Since = Annotated[str, typer.Option(help=f"Only those that failed since then: {FORMS}.")]
+
+
+class ReplayResult(msgspec.Struct):
+    """What a replay did, or would do with --dry-run."""
+
+    chosen: int  # by the options
+    replayed: int
+    skipped: int  # replayed before, and not failed again since
+    by_topic: dict[str, int]
+    dry_run: bool
+    seconds: float = 0.0
 
 
 @app.command("list")
 def list_letters(
     limit: Annotated[int, typer.Option(min=1, help="How many of the newest to show.")] = 20,
-    stage: Annotated[
-        str, typer.Option(help="Only those of one worker: profiles, signals, interests or articles.")
-    ] = "",
+    stage: Stage = "",
+    reason: Reason = "",
+    since: Since = "",
     as_json: bool = JSON_OPTION,
 ) -> None:
     """List the newest dead letters; the text of a reader's record is not shown here.
 
-    Example: `keenstream dead-letters list --stage profiles --limit 5`
+    Example: `keenstream dead-letters list --stage profiles --since 2h --limit 5`
     """
-    letters = sorted((letter for letter in _read() if stage in ("", letter.stage)), key=lambda row: row.failed_at_ms)
+    letters = _choice(reason, stage, since).of(_read())
     if as_json:
-        print_json([_row(letter) for letter in letters[-limit:]])
+        print_json([_row(stored) for stored in letters[-limit:]])
         return
-    table = Table("id", "stage", "when (UTC)", "bytes", "reason")
-    for letter in letters[-limit:]:
-        when = datetime.fromtimestamp(letter.failed_at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
-        table.add_row(letter.letter_id, letter.stage, when, str(len(letter.value)), letter.reason)
+    table = Table("id", "stage", "when (UTC)", "bytes", "sent again", "reason")
+    for stored in letters[-limit:]:
+        letter = stored.letter
+        again = f"{stored.sent_again}×" if stored.sent_again else ""
+        size = str(len(letter.value))
+        table.add_row(letter.letter_id, letter.stage, told(letter.failed_at_ms), size, again, letter.reason)
     console.print(table if letters else "No dead letters.")
     if letters:
-        counts = Counter(letter.stage for letter in letters)
+        counts = Counter(stored.letter.stage for stored in letters)
         console.print(", ".join(f"{count:,} of {name}" for name, count in counts.most_common()))
 
 
@@ -52,38 +75,97 @@ def show_letter(
 
     Example: `keenstream dead-letters show user-events:0:17`
     """
-    for letter in _read():
-        if letter.letter_id == letter_id:
-            break
-    else:
+    found = [stored for stored in _read() if stored.letter.letter_id == letter_id]
+    if not found:
         raise KeenstreamError(f"there is no dead letter {letter_id}; `keenstream dead-letters list` shows the ids")
+    letter = found[0].letter
     text = letter.value.decode("utf-8", errors="backslashreplace")
     if as_json:
-        print_json({**_row(letter), "key": letter.source_key.decode(errors="backslashreplace"), "value": text})
+        print_json({**_row(found[0]), "key": letter.source_key.decode(errors="backslashreplace"), "value": text})
         return
     console.print(f"[bold]{letter.letter_id}[/] ({letter.stage})")
     console.print(letter.reason, markup=False)
     console.print(text, markup=False, soft_wrap=True)
 
 
-def _row(letter: DeadLetter) -> dict[str, str | int]:
+@app.command("replay")
+def replay_letters(
+    reason: Reason = "",
+    since: Since = "",
+    stage: Stage = "",
+    limit: Annotated[int, typer.Option(min=0, help="At most so many, the first to fail first; 0 = all.")] = 0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be sent.")] = False,
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """Send the original records to their topic again, once what made them fail is mended.
+
+    The bytes and the key are the original ones, so the path is the same and a record that was processed after all
+    changes nothing. A record that fails again is the same dead letter again; one that was replayed is not sent a
+    second time unless it has failed again.
+
+    Example: `keenstream dead-letters replay --reason "unknown schema" --since 2h --dry-run`
+    """
+    from keenstream.settings import resolve_config
+
+    chosen = _choice(reason, stage, since).of(_read())
+    letters = replayable(chosen)
+    taken = letters[:limit] if limit else letters
+    result = ReplayResult(
+        chosen=len(chosen),
+        replayed=len(taken),
+        skipped=len(chosen) - len(letters),
+        by_topic=dict(Counter(stored.letter.source_topic for stored in taken)),
+        dry_run=dry_run,
+    )
+    if taken and not dry_run:
+        started = time.monotonic()
+        with count_progress() as progress:
+            task = progress.add_task("replay", total=len(taken))
+            asyncio.run(_send(taken, resolve_config().kafka.bootstrap, lambda count: progress.advance(task, count)))
+        result.seconds = time.monotonic() - started
+    _report(result, as_json)
+
+
+async def _send(letters: Sequence[StoredLetter], bootstrap: str, on_sent: Callable[[int], None]) -> None:
+    from stream.producer import KafkaProducer
+
+    async with KafkaProducer(bootstrap) as producer:
+        await replay(letters, producer, on_sent)
+
+
+def _report(result: ReplayResult, as_json: bool) -> None:
+    if as_json:
+        print_json(result)
+        return
+    verb = "would be replayed" if result.dry_run else "replayed"
+    topics = ", ".join(f"{count:,} to {topic}" for topic, count in sorted(result.by_topic.items()))
+    console.print(f"{result.replayed:,} of {result.chosen:,} dead letters {verb}{f' ({topics})' if topics else ''}")
+    if result.skipped:
+        console.print(f"{result.skipped:,} were replayed before and have not failed again")
+
+
+def _choice(reason: str, stage: str, since: str) -> Choice:
+    now_ms = time.time_ns() // 1_000_000
+    since_ms = moment_ms(since, option="--since", now_ms=now_ms) if since else 0
+    return Choice(reason=reason, stage=stage, since_ms=since_ms)
+
+
+def _row(stored: StoredLetter) -> dict[str, str | int | bool]:
+    letter = stored.letter
     return {
         "id": letter.letter_id,
         "stage": letter.stage,
         "failed_at_ms": letter.failed_at_ms,
         "size_bytes": len(letter.value),
         "reason": letter.reason,
+        "replays": stored.sent_again,
+        "open": stored.open,
     }
 
 
-def _read() -> Iterator[DeadLetter]:
+def _read() -> list[StoredLetter]:
     from keenstream.settings import resolve_config
     from schemas.names import Topic
-    from stream.dead_letters import read_dead_letter
     from stream.topic_reader import read_topic
 
-    newest: dict[str, DeadLetter] = {}  # a record read twice is one dead letter
-    for record in read_topic(resolve_config().kafka.bootstrap, Topic.DEAD_LETTERS):
-        letter = read_dead_letter(dict(record.headers), record.value or b"")
-        newest[letter.letter_id] = letter
-    return iter(newest.values())
+    return stored_letters(read_topic(resolve_config().kafka.bootstrap, Topic.DEAD_LETTERS))
