@@ -1,0 +1,1 @@
+"""Logged experiments: one addable statistic, pure estimators over it, and the Beam job that fills it."""

@@ -1,0 +1,149 @@
+"""Two arms compared: absolute difference, relative lift, non-inferiority. Pure functions of two estimates."""
+
+import math
+from typing import Literal
+
+import msgspec
+from scipy import stats
+
+from offline.experiments.estimates import Estimate
+from offline.experiments.moments import NotEnoughData
+
+MIN_CONTROL_ERRORS = 3.0  # standard errors between the control mean and 0 for a relative lift to make sense
+LiftMethod = Literal["log-ratio", "fieller"]
+
+
+class Interval(msgspec.Struct, frozen=True):
+    """Both ends included, at the level 1 - alpha that the caller asked for."""
+
+    low: float
+    high: float
+
+    def holds(self, value: float) -> bool:
+        return self.low <= value <= self.high
+
+
+class Difference(msgspec.Struct, frozen=True, kw_only=True):
+    """Treatment minus control."""
+
+    value: float
+    standard_error: float
+    degrees: float  # of freedom, Welch-Satterthwaite
+    interval: Interval
+    p_value: float  # two-sided
+
+
+class Lift(msgspec.Struct, frozen=True, kw_only=True):
+    """Treatment by control, minus 1."""
+
+    value: float
+    interval: Interval
+    method: LiftMethod
+
+
+class NonInferiority(msgspec.Struct, frozen=True, kw_only=True):
+    """`low` is the one-sided bound of the relative change; above -margin the guardrail holds."""
+
+    margin: float  # share of the control mean
+    low: float
+    p_value: float
+    holds: bool
+
+
+def difference(control: Estimate, treatment: Estimate, *, alpha: float = 0.05) -> Difference:
+    """Welch's test. Raises NotEnoughData when neither arm varies (a p-value of 1 would be dressed up as a result)."""
+    error = _standard_error(control, treatment)
+    degrees = _degrees(control, treatment)
+    value = treatment.value - control.value
+    reach = float(stats.t.ppf(1 - alpha / 2, degrees)) * error
+    return Difference(
+        value=value,
+        standard_error=error,
+        degrees=degrees,
+        interval=Interval(value - reach, value + reach),
+        p_value=float(2 * stats.t.sf(abs(value) / error, degrees)),
+    )
+
+
+def relative_lift(
+    control: Estimate, treatment: Estimate, *, alpha: float = 0.05, method: LiftMethod = "log-ratio"
+) -> Lift:
+    """The lift over the control's unadjusted value; refused (NotEnoughData) when that is within 3 errors of zero.
+
+    log-ratio: the delta method on log(treatment / control). fieller: Some Problems in Interval Estimation, JRSS B 16
+    (1954), exact for normal means. The p-value belongs to `difference`: one test, two scales.
+    """
+    error = math.sqrt(control.variance)
+    if control.unadjusted <= MIN_CONTROL_ERRORS * error or control.value <= MIN_CONTROL_ERRORS * error:
+        raise NotEnoughData("the control mean is too near zero for a relative lift")
+    quantile = float(stats.t.ppf(1 - alpha / 2, _degrees(control, treatment)))
+    ratio = 1 + (treatment.value - control.value) / control.unadjusted
+    ends = _log_ratio_ends if method == "log-ratio" else _fieller_ends
+    low, high = ends(_against(control, treatment, ratio), quantile)
+    return Lift(value=ratio - 1, interval=Interval(low - 1, high - 1), method=method)
+
+
+def non_inferiority(control: Estimate, treatment: Estimate, *, margin: float, alpha: float = 0.05) -> NonInferiority:
+    """One-sided: has the metric lost less than `margin` (a share of the control mean)? Higher must be better.
+
+    The control's own error enters through the margin: the statistic is treatment - (1 - margin) control.
+    """
+    kept = 1 - margin
+    error = math.sqrt(treatment.variance + kept**2 * control.variance)
+    if error == 0 or control.value <= 0:
+        raise NotEnoughData("no variation, or a control mean that is not positive")
+    degrees = _degrees(control, treatment)
+    p_value = float(stats.t.sf((treatment.value - kept * control.value) / error, degrees))
+    low = relative_lift(control, treatment, alpha=2 * alpha, method="fieller").interval.low
+    return NonInferiority(margin=margin, low=low, p_value=p_value, holds=p_value < alpha)
+
+
+class _Pair(msgspec.Struct, frozen=True):
+    control: float
+    treatment: float
+    control_variance: float
+    treatment_variance: float
+
+
+def _against(control: Estimate, treatment: Estimate, ratio: float) -> _Pair:
+    """On the scale of the unadjusted control mean, which CUPED's shift must not change."""
+    base = control.unadjusted
+    return _Pair(base, ratio * base, control.variance, treatment.variance)
+
+
+def _log_ratio_ends(pair: _Pair, quantile: float) -> tuple[float, float]:
+    if pair.treatment <= 0:
+        raise NotEnoughData("the treatment mean is not positive: no logarithm")
+    relative = pair.treatment_variance / pair.treatment**2 + pair.control_variance / pair.control**2
+    reach, centre = quantile * math.sqrt(relative), math.log(pair.treatment / pair.control)
+    return math.exp(centre - reach), math.exp(centre + reach)
+
+
+def _fieller_ends(pair: _Pair, quantile: float) -> tuple[float, float]:
+    """Roots of (t - r c)^2 = q^2 (vt + r^2 vc)."""
+    square = quantile**2
+    a = pair.control**2 - square * pair.control_variance
+    b = -2 * pair.treatment * pair.control
+    c = pair.treatment**2 - square * pair.treatment_variance
+    if a <= 0:
+        raise NotEnoughData("Fieller's interval is not bounded: the control mean is too near zero")
+    root = math.sqrt(max(0.0, b * b - 4 * a * c))
+    return (-b - root) / (2 * a), (-b + root) / (2 * a)
+
+
+def _standard_error(control: Estimate, treatment: Estimate) -> float:
+    error = math.sqrt(control.variance + treatment.variance)
+    if error == 0:
+        raise NotEnoughData("no variation in either arm")
+    return error
+
+
+def _degrees(control: Estimate, treatment: Estimate) -> float:
+    """Satterthwaite, An Approximate Distribution of Estimates of Variance Components, Biometrics Bulletin 2 (1946)."""
+    if min(control.count, treatment.count) < 2:
+        raise NotEnoughData("fewer than two users in an arm")
+    parts = [(arm.variance, arm.count - 1) for arm in (control, treatment)]
+    below = sum(variance**2 / freedom for variance, freedom in parts)
+    if below == 0:
+        raise NotEnoughData("no variation in either arm")
+    return sum(variance for variance, _ in parts) ** 2 / below
