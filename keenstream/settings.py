@@ -9,6 +9,7 @@ from keenstream.stack.state import live_state
 from schemas.config import Config, load_config
 
 CONFIG_VARIABLE = "KEENSTREAM_CONFIG"
+KEY_VARIABLE = "KEENSTREAM_API_KEY"
 
 
 def resolve_config(environment: Mapping[str, str] = os.environ) -> Config:
@@ -20,6 +21,12 @@ def resolve_config(environment: Mapping[str, str] = os.environ) -> Config:
     home = state_folder(environment)
     running = live_state(home) or live_state(demo_folder(home))
     return load_config(None, {**(running.environment if running else {}), **environment})
+
+
+def api_headers(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """What a client of the API sends: the key in the environment, which no command line shows; nothing without one."""
+    key = environment.get(KEY_VARIABLE, "")
+    return {"x-api-key": key} if key else {}
 
 
 def archive_folder(config: Config, environment: Mapping[str, str] = os.environ) -> Path:

@@ -2,18 +2,19 @@
 
 Precedence: defaults < TOML < environment. The environment variable of `[kafka] bootstrap` is
 `KEENSTREAM_KAFKA_BOOTSTRAP`; lists are comma-separated there. A wrong type is a `UsageError`, and so is an unknown name
-in the file.
+in the file. A secret comes from the environment or from a file of its own (`..._file`): settings files get copied.
 """
 
 import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from schemas.errors import UsageError
+from schemas.secret import Secret, decode_secret, reveal_secret
 
 ENVIRONMENT_PREFIX = "KEENSTREAM_"
 
@@ -23,17 +24,37 @@ class Kafka(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     partitions: int = 4  # of every keyed topic and table: they must agree
     replication_factor: int = 1
     session_timeout_seconds: float = 45.0
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
+    sasl_username: str = ""
+    sasl_password: Secret = Secret()
+    sasl_password_file: str = ""
+    ssl_ca_file: str = ""  # PEM; empty = the authorities that this machine trusts
+    ssl_certificate_file: str = ""  # PEM, of this client, where the broker wants one
+    ssl_key_file: str = ""
 
 
 class Triton(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     grpc_address: str = "127.0.0.1:8001"
     student_deadline_seconds: float = 60.0  # of one list, the wait for its batch included
     embedder_deadline_seconds: float = 10.0
+    ssl: bool = False
+    ssl_ca_file: str = ""  # PEM; empty = the authorities that gRPC trusts
+    ssl_certificate_file: str = ""
+    ssl_key_file: str = ""
+    authorization: Secret = Secret()  # the header of this name, for a gateway before Triton: "Bearer ..."
+    authorization_file: str = ""
 
 
 class Milvus(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    uri: str = "http://127.0.0.1:19530"
+    uri: str = "http://127.0.0.1:19530"  # https:// for TLS
     timeout_seconds: float = 10.0
+    token: Secret = Secret()  # user:password, or an API key
+    token_file: str = ""
+    ssl_ca_file: str = ""  # PEM; empty = the authorities that gRPC trusts
+    ssl_certificate_file: str = ""
+    ssl_key_file: str = ""
+    ssl_server_name: str = ""  # in the server's certificate, where it is not the host of the uri
 
 
 class Profiles(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -77,7 +98,14 @@ class Articles(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 class Api(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     host: str = "127.0.0.1"
     port: int = 8080
-    key: str = ""  # wanted in `x-api-key` when set; must be set to listen beyond 127.0.0.1
+    keys_file: str = ""  # a line for each key, as `keenstream api-key create` prints it; wanted beyond 127.0.0.1
+    keys: tuple[str, ...] = ()  # such lines in the environment instead
+    requests_per_second: float = 1_000.0  # of one key, or of one address without a key; 0 = no limit
+    request_burst: int = 2_000  # requests at once before the rate counts
+    request_seconds: float = 15.0  # until the answer begins; a stream may then go on
+    header_seconds: float = 10.0  # for the headers of a request
+    max_connections: int = 2_000  # at once; further requests are answered with 503
+    access_log: bool = False  # a line for each request: method, route, status, time, name of the key
     articles_per_query: int = 30
     student_weight: float = 0.25  # in reciprocal rank fusion; chosen on tuning readers by `keenstream bench quality`
     signal_weight: float = 1.0
@@ -94,6 +122,20 @@ class Archive(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     roll_seconds: float = 300.0  # since the first of them was read
 
 
+class Registry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A Confluent-compatible schema registry. With one, JSON and Avro are both read on every topic."""
+
+    url: str = ""  # empty = no registry, JSON only
+    format: Literal["json", "avro"] = "json"  # of what is written
+    subject_strategy: Literal["topic", "record", "topic-record"] = "topic"
+    timeout_seconds: float = 2.0
+    user: str = ""
+    password: Secret = Secret()
+    password_file: str = ""
+    ssl_ca_file: str = ""  # PEM; empty = the authorities that httpx trusts
+    ids: tuple[str, ...] = ()  # as `keenstream schemas register` prints them: workers start without asking
+
+
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     kafka: Kafka = Kafka()
     triton: Triton = Triton()
@@ -103,24 +145,26 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     interests: Interests = Interests()
     articles: Articles = Articles()
     api: Api = Api()
+    registry: Registry = Registry()
     archive: Archive = Archive()
 
 
 def load_config(path: Path | None = None, environment: Mapping[str, str] = os.environ) -> Config:
     """Settings from `path` (TOML, optional) overridden by `environment`; raises UsageError naming the wrong setting."""
     raw = _read_toml(path) if path else {}
+    _refuse_secrets(raw, path)
     for group, name, value in _from_environment(environment):
         raw.setdefault(group, {})[name] = value
     try:
-        return msgspec.convert(raw, Config, strict=False)
+        return msgspec.convert(raw, Config, strict=False, dec_hook=decode_secret)
     except msgspec.ValidationError as error:
         source = f"{path} or the environment" if path else "the environment"
         raise UsageError(f"setting in {source}: {error}") from error
 
 
 def environment_of(config: Config) -> dict[str, str]:
-    """The environment variables that reproduce `config`, for a child process."""
-    groups = msgspec.to_builtins(config)
+    """The environment variables that reproduce `config`, secrets included, for a child process."""
+    groups = msgspec.to_builtins(config, enc_hook=reveal_secret)
     return {
         f"{ENVIRONMENT_PREFIX}{group}_{name}".upper(): ",".join(value)
         if isinstance(value, list | tuple)
@@ -137,6 +181,16 @@ def _read_toml(path: Path) -> dict[str, dict[str, Any]]:
         raise UsageError(f"cannot read the settings file {path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is not TOML: {error}") from error
+
+
+def _refuse_secrets(raw: Mapping[str, Any], path: Path | None) -> None:
+    for group in msgspec.structs.fields(Config):
+        for field in msgspec.structs.fields(group.type):
+            given = raw.get(group.name)
+            if field.type is Secret and isinstance(given, Mapping) and field.name in given:
+                variable = f"{ENVIRONMENT_PREFIX}{group.name}_{field.name}".upper()
+                name = f"{group.name}.{field.name}"
+                raise UsageError(f"{path} holds {name}: put it into a file of its own ({name}_file) or into {variable}")
 
 
 def _from_environment(environment: Mapping[str, str]) -> list[tuple[str, str, Any]]:

@@ -6,6 +6,8 @@ import typer
 def application() -> typer.Typer:
     """The whole command line."""
     from keenstream.commands import (
+        api_key,
+        archive,
         bench,
         dead_letters,
         demo,
@@ -30,7 +32,9 @@ def application() -> typer.Typer:
     )
     app.add_typer(stack, name="stack")
     app.add_typer(dead_letters.app, name="dead-letters")
+    app.add_typer(archive.app, name="archive")
     app.add_typer(models.app, name="models")
+    app.add_typer(api_key.app, name="api-key")
     app.add_typer(schemas.app, name="schemas")
     app.command("demo")(demo.demo)
     app.command("prepare")(prepare.prepare)

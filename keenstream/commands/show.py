@@ -25,18 +25,20 @@ def show(
     from keenstream.settings import resolve_config
 
     api = resolve_config().api
-    reader = fetch_reader(f"http://{api.host}:{api.port}", user, k, api.key)
+    reader = fetch_reader(f"http://{api.host}:{api.port}", user, k)
     if as_json:
         print_json(reader)
     else:
         print_reader(user, reader)
 
 
-def fetch_reader(address: str, user: str, k: int, key: str = "") -> dict[str, Any]:
-    """Profile, queries and candidates from the API at `address`."""
+def fetch_reader(address: str, user: str, k: int) -> dict[str, Any]:
+    """Profile, queries and candidates from the API at `address`, with the key of the environment."""
     import httpx
 
-    with httpx.Client(base_url=address, headers={"x-api-key": key} if key else {}, timeout=10.0) as client:
+    from keenstream.settings import KEY_VARIABLE, api_headers
+
+    with httpx.Client(base_url=address, headers=api_headers(), timeout=10.0) as client:
         path = f"/v1/users/{quote(user, safe='')}"
         try:
             answers = {
@@ -51,7 +53,9 @@ def fetch_reader(address: str, user: str, k: int, key: str = "") -> dict[str, An
     if answers["profile"].status_code == 404:
         raise UsageError(f"no reader {user} is known yet; send events of theirs with `keenstream send FILE`")
     for name, answer in answers.items():
-        if answer.is_server_error or answer.status_code == 401:
+        if answer.status_code in (401, 403):
+            raise UsageError(f"the API wants a key with the scope read in {KEY_VARIABLE}: {answer.text[:300]}")
+        if answer.is_server_error or answer.status_code == 429:
             raise KeenstreamError(f"the API answered {answer.status_code} for {name}: {answer.text[:300]}")
     return {name: answer.json() for name, answer in answers.items()}
 

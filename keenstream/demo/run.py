@@ -19,6 +19,7 @@ from keenstream.commands.show import fetch_reader, print_reader
 from keenstream.demo.gauges import read_gauges
 from keenstream.demo.progress import Progress, Sent, live_table
 from keenstream.demo.readers import choose_readers
+from keenstream.settings import api_headers
 from keenstream.stack.control import running_stack
 from keenstream.stack.folders import demo_folder, state_folder
 from keenstream.stack.loop import loop_workers
@@ -124,7 +125,7 @@ def _start_from_nothing(home: Path) -> None:
     from keenstream.stack.control import down
 
     down(home)  # an earlier demo that was kept, or that died
-    for name in ("kafka", "milvus", "workers", "world", "logs"):
+    for name in ("kafka", "milvus", "workers", "archive", "world", "logs"):
         shutil.rmtree(home / name, ignore_errors=True)
 
 
@@ -199,9 +200,9 @@ def _shown(
     events = [line.row for line in read_events(world / EVENTS_FILE) if not hasattr(line.row, "reason")]
     shown = choose_readers(events)
     for user in shown:
-        print_reader(user, fetch_reader(api, user, CANDIDATES, config.api.key))
+        print_reader(user, fetch_reader(api, user, CANDIDATES))
     users = sorted({event.user_id for event in events})
-    latencies = _timed_requests(api, users, config.api.key)
+    latencies = _timed_requests(api, users)
     started, ready, replayed = times
     return DemoSummary(
         generated=options.articles is None,
@@ -222,10 +223,10 @@ def _shown(
     )
 
 
-def _timed_requests(api: str, users: list[str], key: str) -> list[float]:
+def _timed_requests(api: str, users: list[str]) -> list[float]:
     """Milliseconds of candidate requests, one after the other."""
     latencies: list[float] = []
-    with httpx.Client(base_url=api, headers={"x-api-key": key} if key else {}, timeout=10.0) as client:
+    with httpx.Client(base_url=api, headers=api_headers(), timeout=10.0) as client:
         for number in range(REQUESTS_TIMED):
             started = time.perf_counter()
             client.get(f"/v1/users/{users[number % len(users)]}/candidates", params={"k": 20})

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated
 
 import msgspec
-from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request, Response
+from fastapi import APIRouter, FastAPI, Path, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -13,23 +13,23 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from schemas.candidates import Hit
 from schemas.clients.models import Embedder
 from schemas.clients.vector_store import Store, UserQuery
-from schemas.config import Config
+from schemas.config import Api, Config
 from schemas.errors import InvalidRecord, KeenstreamError
 from schemas.event import Event
 from schemas.profile import Signal, UserProfile, fingerprint, seen_articles
 from stream.api import documentation
+from stream.api.access import AccessScope, KeyRing, is_local, is_locked, needs
 from stream.api.documentation import EXAMPLES, body, documented, responses
 from stream.api.event_intake import EventIntake
 from stream.api.http import (
     Timer,
     answer,
-    key_header,
     on_keenstream_error,
     on_problem,
     on_wrong_parameter,
     read_body,
-    require_key,
 )
+from stream.api.limits import Deadline, Gate, Rates
 from stream.api.messages import (
     DEFAULT_CANDIDATES,
     MAX_CANDIDATES,
@@ -78,10 +78,16 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     clock_ms: Callable[[], int]
 
 
-def create_api(config: Config, parts: Parts) -> FastAPI:
-    async def check_key(given: Annotated[str | None, Depends(key_header)]) -> None:
-        require_key(config.api.key, given)
+class Routers(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a route belongs by the scope of the key that it wants."""
 
+    read: APIRouter
+    write: APIRouter
+    erase: APIRouter
+    operations: APIRouter  # free where only this machine can ask, else as `read`
+
+
+def create_api(config: Config, parts: Parts) -> FastAPI:
     app = FastAPI(
         title="keenstream",
         description="Candidates for a news recommender, found by the queries that stand for each reader.",
@@ -92,17 +98,35 @@ def create_api(config: Config, parts: Parts) -> FastAPI:
             KeenstreamError: on_keenstream_error,
         },
     )
-    app.add_middleware(Timer)
-    # without a key the documentation must not ask for one
-    locked = APIRouter(dependencies=[Depends(check_key)] if config.api.key else [])
-    _add_events(locked, config, parts)
-    _add_candidates(locked, parts)
-    _add_knowledge(locked, parts)
-    _add_search(locked, parts)
-    app.include_router(locked)
-    _add_operations(app, parts)
+    _add_limits(app, config.api)
+    routers = _routers(config.api)
+    _add_events(routers.write, config, parts)
+    _add_candidates(routers.read, parts)
+    _add_knowledge(routers.read, parts)
+    _add_search(routers.read, parts)
+    _add_operations(routers.operations, parts)
+    _add_health(app)
+    for router in (routers.write, routers.read, routers.erase, routers.operations):
+        app.include_router(router)
     app.openapi = documented(app)  # type: ignore[method-assign]  # FastAPI's documented way to extend it
     return app
+
+
+def _add_limits(app: FastAPI, settings: Api) -> None:
+    """The last one added is the outermost."""
+    keys = KeyRing(settings) if is_locked(settings) else None
+    app.add_middleware(Gate, keys=keys, rates=Rates(settings.requests_per_second, settings.request_burst))
+    app.add_middleware(Deadline, seconds=settings.request_seconds)
+    app.add_middleware(Timer, log=settings.access_log)
+
+
+def _routers(settings: Api) -> Routers:
+    def router(scope: AccessScope) -> APIRouter:
+        # without keys the documentation must not ask for one
+        return APIRouter(dependencies=[needs(scope)] if is_locked(settings) else [])
+
+    operations = APIRouter() if is_local(settings.host) else router("read")
+    return Routers(read=router("read"), write=router("write"), erase=router("erase"), operations=operations)
 
 
 def _add_events(router: APIRouter, config: Config, parts: Parts) -> None:
@@ -118,11 +142,11 @@ def _add_events(router: APIRouter, config: Config, parts: Parts) -> None:
     async def post_events(request: Request) -> Response:
         """1 to 1000 events. The answer comes when the broker has them, with one result for each event, in order.
 
-        Sending an event again is harmless: `event_id` names it. 422 when none of the events can be taken, 503 when the
+        Sending an event again is harmless: `event_id` names it. One without consent is dropped here and stored nowhere. 422 when none of the events can be taken, 503 when the
         broker did not confirm all good ones; the results then say which to send again.
         """
         taken = await intake.take(await read_body(request))
-        return answer(taken, 503 if taken.unknown else 200 if taken.accepted else 422)
+        return answer(taken, 503 if taken.unknown else 200 if taken.accepted or taken.dropped else 422)
 
 
 def _add_candidates(router: APIRouter, parts: Parts) -> None:
@@ -184,20 +208,22 @@ def _add_search(router: APIRouter, parts: Parts) -> None:
         return answer(SearchAnswer([_found(hit) for hit in hits]))
 
 
-def _add_operations(app: FastAPI, parts: Parts) -> None:
-    asked = parts_of(parts.store, parts.embedder, parts.views, parts.check_kafka)
-
+def _add_health(app: FastAPI) -> None:
     @app.get("/healthz", summary="Is the process there", responses=responses(HealthAnswer))
     async def get_health() -> Response:
         return answer(HealthAnswer())
 
-    @app.get("/readyz", summary="Are its parts there", responses=responses(ReadinessAnswer, 503, partial=True))
+
+def _add_operations(router: APIRouter, parts: Parts) -> None:
+    asked = parts_of(parts.store, parts.embedder, parts.views, parts.check_kafka)
+
+    @router.get("/readyz", summary="Are its parts there", responses=responses(ReadinessAnswer, 503, partial=True))
     async def get_readiness() -> Response:
         """Each part is asked by a real request. 503 when one is down that candidates or events need."""
         found = await readiness(asked)
         return answer(found, 503 if found.status == "not ready" else 200)
 
-    @app.get("/metrics", summary="Metrics for Prometheus", response_class=PlainTextResponse)
+    @router.get("/metrics", summary="Metrics for Prometheus", response_class=PlainTextResponse)
     async def get_metrics() -> Response:
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 

@@ -58,11 +58,16 @@ EXAMPLES: dict[type[msgspec.Struct], Any] = {
 
 _MEANINGS = {
     401: "The `x-api-key` header is missing or wrong.",
+    403: "The key has not the scope of this route.",
     404: "Nothing is known of this reader.",
     413: "The body is larger than 1 MiB.",
     422: "Something in the request is not as it must be; `detail` says what is allowed.",
+    429: "Too many requests of this key or address; try again after `Retry-After` seconds.",
     503: "A part is away; try again after `Retry-After` seconds.",
+    504: "No answer in time; try again after `Retry-After` seconds.",
 }
+_WITH_RETRY = (429, 503, 504)
+_OF_EVERY_ROUTE = (429, 504)
 
 
 def responses(answer: type[msgspec.Struct], *problems: int, partial: bool = False) -> dict[int | str, dict[str, Any]]:
@@ -75,12 +80,12 @@ def responses(answer: type[msgspec.Struct], *problems: int, partial: bool = Fals
     documented: dict[int | str, dict[str, Any]] = {
         200: {"description": "Done.", "content": {"application/json": _content(answer)}}
     }
-    for status in problems:
+    for status in (*problems, *((403,) if 401 in problems else ()), *_OF_EVERY_ROUTE):
         documented[status] = {
             "description": _MEANINGS[status],
             "content": {"application/json": either if partial and status in (422, 503) else problem},
         }
-        if status == 503:
+        if status in _WITH_RETRY:
             documented[status]["headers"] = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds."}}
     return documented
 

@@ -1,14 +1,13 @@
-"""What every route shares: bodies with a limit, msgspec answers, problems, the key, the timer."""
+"""What every route shares: bodies with a limit, msgspec answers, problems, the timer."""
 
-import hmac
 import time
 from collections.abc import Awaitable, Callable
+from logging import getLogger
 from typing import Any
 
 import msgspec
 from fastapi import HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.security import APIKeyHeader
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from schemas.errors import KeenstreamError, PermanentError, RetryableError
@@ -18,15 +17,16 @@ from stream.api.messages import Problem
 MAX_BODY_BYTES = 1_048_576
 RETRY_SECONDS = 2
 
+_log = getLogger(__name__)
 _encode = msgspec.json.Encoder().encode
-key_header = APIKeyHeader(name="x-api-key", auto_error=False, description="Wanted when `api.key` is set.")
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
+AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 def answer(message: msgspec.Struct, status: int = 200) -> Response:
-    headers = {"Retry-After": str(RETRY_SECONDS)} if status == 503 else None
+    headers = {"Retry-After": str(RETRY_SECONDS)} if status in (503, 504) else None
     return Response(_encode(message), status, headers, media_type="application/json")
 
 
@@ -38,11 +38,6 @@ async def read_body(request: Request) -> bytes:
         if len(body) > MAX_BODY_BYTES:
             raise HTTPException(413, f"the body is larger than {MAX_BODY_BYTES} bytes: send fewer events at once")
     return bytes(body)
-
-
-def require_key(wanted: str, given: str | None) -> None:
-    if wanted and not hmac.compare_digest(wanted.encode(), (given or "").encode()):
-        raise HTTPException(401, "send the key of this server (setting api.key) in the header x-api-key")
 
 
 async def on_problem(request: Request, error: Exception) -> Response:
@@ -67,10 +62,10 @@ async def on_keenstream_error(request: Request, error: Exception) -> Response:
 
 
 class Timer:
-    """ASGI middleware: how long each route took, by status."""
+    """ASGI middleware: how long each route took, by status, and whose key it was; `log` also writes a line of it."""
 
-    def __init__(self, app: Callable[[Scope, Receive, Send], Awaitable[None]]) -> None:
-        self._app = app
+    def __init__(self, app: AsgiApp, log: bool = False) -> None:
+        self._app, self._log = app, log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -87,4 +82,9 @@ class Timer:
             await self._app(scope, receive, noting)
         finally:
             route = getattr(scope.get("route"), "path", "none")  # never the path itself: it holds a user id
-            monitoring.API_SECONDS.labels(route, str(status)).observe(time.perf_counter() - started)
+            took = time.perf_counter() - started
+            key = getattr(scope.get("state", {}).get("key"), "name", "-")
+            monitoring.API_SECONDS.labels(route, str(status)).observe(took)
+            monitoring.API_REQUESTS.labels(key, str(status)).inc()
+            if self._log:
+                _log.info("%s %s %d %.1f ms, key %s", scope["method"], route, status, took * 1000, key)

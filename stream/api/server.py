@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import ipaddress
 import signal
 import socket
 import time
@@ -18,7 +17,9 @@ from schemas.clients.milvus import MilvusStore
 from schemas.clients.triton import TritonEmbedder
 from schemas.config import Api, Config
 from schemas.errors import UsageError
+from stream.api.access import check_exposure
 from stream.api.application import Parts, create_api
+from stream.api.limits import bounded_protocol
 from stream.api.profile_rows import ProfileRows
 from stream.api.query_cache import QueryCache
 from stream.api.recommender import Recommender
@@ -42,14 +43,6 @@ def run(config: Config, data_folder: Path) -> int:
         return uvloop.run(_serve(config, data_folder, listener))
 
 
-def check_exposure(settings: Api) -> None:
-    if not settings.key and not _is_local(settings.host):
-        raise UsageError(
-            f"api.host is {settings.host}, which others can reach, and api.key is empty: anyone could read profiles. "
-            "Set KEENSTREAM_API_KEY, or listen on 127.0.0.1"
-        )
-
-
 def listen(settings: Api) -> socket.socket:
     try:
         return socket.create_server((settings.host, settings.port), backlog=1024)
@@ -71,6 +64,9 @@ async def _serve(config: Config, data_folder: Path, listener: socket.socket) -> 
                 log_config=None,
                 timeout_graceful_shutdown=SHUTDOWN_SECONDS,
                 server_header=False,
+                http=bounded_protocol(config.api.header_seconds),
+                limit_concurrency=config.api.max_connections,
+                proxy_headers=False,  # anyone could name another address and so take another's share
             )
         )
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -134,10 +130,3 @@ def _open_parts(config: Config, data_folder: Path, opened: AsyncExitStack) -> tu
         clock_ms=now_ms,
     )
     return parts, (follower.follow(), cache.read_ahead(now_ms))
-
-
-def _is_local(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -17,6 +17,7 @@ COMMANDS = ["demo", "prepare", "worker", "send", "ingest", "show", "simulate", "
 GROUPED = [
     ("stack", "up"), ("stack", "status"), ("stack", "down"),
     ("dead-letters", "list"), ("dead-letters", "show"), ("models", "build"), ("models", "list"),
+    ("api-key", "create"),
 ]  # fmt: skip
 
 

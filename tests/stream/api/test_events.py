@@ -2,7 +2,6 @@ import httpx
 import pytest
 
 from schemas.codec import EVENTS
-from schemas.config import Api
 from schemas.errors import Unavailable
 from schemas.names import Topic
 from stream.api.event_intake import SEND_EVENTS
@@ -105,35 +104,3 @@ async def test_when_kafka_goes_away_in_the_middle_it_is_told_which_events_are_sa
     statuses = [result["status"] for result in response.json()["results"]]
     assert response.status_code == 503
     assert statuses == ["accepted"] * SEND_EVENTS + ["unknown"] * SEND_EVENTS + ["accepted"] * SEND_EVENTS
-
-
-class TestWithKey:
-    @pytest.fixture
-    def settings(self) -> Api:
-        return Api(key="s3cret")
-
-    @pytest.mark.parametrize("headers", [{}, {"x-api-key": "wrong"}])
-    @pytest.mark.parametrize(
-        ("method", "path"),
-        [
-            ("POST", "/v1/events"),
-            ("GET", "/v1/users/ann/candidates"),
-            ("GET", "/v1/users/ann/queries"),
-            ("GET", "/v1/users/ann/profile"),
-            ("POST", "/v1/search"),
-        ],
-    )
-    async def test_without_the_key_nothing_is_told(
-        self, world: World, headers: dict[str, str], method: str, path: str
-    ) -> None:
-        response = await world.client.request(method, path, headers=headers, content=body(event()))
-        assert response.status_code == 401
-        assert "x-api-key" in response.json()["detail"]
-        assert world.producer.sent == []
-
-    async def test_with_the_key_it_works(self, world: World) -> None:
-        response = await world.client.post("/v1/events", headers={"x-api-key": "s3cret"}, content=body(event()))
-        assert response.status_code == 200
-
-    async def test_health_needs_no_key(self, world: World) -> None:
-        assert (await world.client.get("/healthz")).status_code == 200

@@ -9,8 +9,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from schemas.config import Api
 from schemas.errors import UsageError
-from stream.api.server import check_exposure, listen
+from stream.api.access import SCOPES, check_exposure, key_line, new_key
+from stream.api.server import listen
 from tests.stream.api.conftest import World, body, event
+
+KEY = new_key()
 
 
 async def test_the_process_is_healthy_whatever_its_parts_are(world: World) -> None:
@@ -85,9 +88,9 @@ async def test_every_route_is_documented_with_its_messages(world: World) -> None
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "::", "news.example"])
 def test_listening_for_others_needs_a_key(host: str) -> None:
-    with pytest.raises(UsageError, match="KEENSTREAM_API_KEY"):
+    with pytest.raises(UsageError, match="keenstream api-key create"):
         check_exposure(Api(host=host))
-    check_exposure(Api(host=host, key="s3cret"))
+    check_exposure(Api(host=host, keys=(key_line("all", SCOPES, KEY),)))
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1"])
@@ -109,8 +112,8 @@ def documented_api(settings: Api) -> Any:
     return schemathesis.openapi.from_asgi("/openapi.json", world.app)
 
 
-KEY = "s3cret"
-_open_api, _locked_api = documented_api(Api()), documented_api(Api(key=KEY))
+_open_api = documented_api(Api())
+_locked_api = documented_api(Api(keys=(key_line("all", SCOPES, KEY),)))
 _EXCLUDED = {
     # an event's own faults are told per event, and the time limit depends on the clock: no schema can say either
     "/v1/events": [schemathesis.checks.negative_data_rejection, schemathesis.checks.positive_data_acceptance],

@@ -168,4 +168,4 @@ def test_it_refuses_to_listen_for_others_without_a_key(config: Config, tmp_path:
     own = Config(kafka=config.kafka, milvus=config.milvus, api=Api(host="0.0.0.0", port=free_port()))
     with worker("api", own, tmp_path) as api:
         assert api.process.wait(30) == 2
-        assert "KEENSTREAM_API_KEY" in api.log.read_text()
+        assert "keenstream api-key create" in api.log.read_text()
