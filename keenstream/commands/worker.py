@@ -8,7 +8,7 @@ from schemas.errors import UsageError
 
 
 def worker(
-    name: Annotated[str, typer.Argument(help="profiles, signals, interests, articles or api.")],
+    name: Annotated[str, typer.Argument(help="profiles, signals, interests, articles, archive or api.")],
     metrics_port: Annotated[int, typer.Option(help="Serve /metrics on this port of 127.0.0.1; 0 = not.")] = 0,
     data_folder: Annotated[
         str, typer.Option(help="Where the worker keeps its local state; default: below the state folder.")

@@ -11,12 +11,14 @@ GROUPS = {
     "signals": App.SIGNALS,
     "interests": App.INTERESTS,
     "articles": App.ARTICLES,
+    "archive": App.ARCHIVE,
 }
 NEEDS = {
     "profiles": (),
     "signals": ("triton",),
     "interests": ("triton",),
     "articles": ("triton",),
+    "archive": (),
 }
 
 

@@ -38,6 +38,8 @@ def build_parts(options: StackOptions, config: Config, home: Path) -> StackParts
     """Choose every port and describe every part; nothing is started yet."""
     pool = PortPool()
     servers: list[Part] = []
+    archive = msgspec.structs.replace(config.archive, folder=str(home / config.archive.folder))
+    config = msgspec.structs.replace(config, archive=archive)  # beside the topics that it is of
     if options.kafka and _is_local(config.kafka.bootstrap):
         part, bootstrap = _kafka(options, config, pool, home / "kafka")
         config = msgspec.structs.replace(config, kafka=msgspec.structs.replace(config.kafka, bootstrap=bootstrap))

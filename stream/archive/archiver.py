@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from logging import getLogger
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from schemas.archive import ARCHIVED
-from schemas.codec import Codec
+from schemas.codecs import Codecs
 from schemas.config import Archive
 from schemas.errors import RetryableError, UsageError
 from stream import monitoring
@@ -48,7 +48,7 @@ class Archiver:
         self,
         settings: Archive,
         folder: Path,
-        codecs: Mapping[str, Codec[Any]],
+        codecs: Codecs,
         erasures: KnownErasures,
         send: Callable[[Sequence[Outgoing]], None],
         clock_ms: Callable[[], int],
@@ -57,7 +57,7 @@ class Archiver:
         """`send` returns when the broker has the dead letters; `skews_ms` by topic, where it is not a day."""
         self._settings, self._folder, self._skews_ms = settings, folder, skews_ms
         self._erasures, self._send, self._clock_ms = erasures, send, clock_ms
-        self._columns = {topic: Columns(topic, codec) for topic, codec in codecs.items()}
+        self._columns = {topic: Columns(topic, codecs.of(topic)) for topic in ARCHIVED}
         self._ranges: dict[Key, Ranges] = {}
         self._in_hand: dict[Key, InHand] = {}
 

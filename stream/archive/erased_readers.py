@@ -1,5 +1,6 @@
 """Who was erased, as the compacted topic `erasures` says, read up to its end whenever it is asked."""
 
+from collections.abc import Sequence
 from logging import getLogger
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from kafka import TopicPartition
 
 from schemas.codec import ERASURES, Codec
 from schemas.erasure import Erasure
-from schemas.errors import InvalidRecord, Unavailable
+from schemas.errors import InvalidRecord, RetryableError, Unavailable
 from schemas.names import Topic
 
 _log = getLogger(__name__)
@@ -45,8 +46,7 @@ class ErasedReaders:
             silent = 0 if polled else silent + 1
             if silent > SILENT_POLLS:
                 raise Unavailable(f"the broker does not give the records of {Topic.ERASURES}: see its log")
-            for record in (row for rows in polled.values() for row in rows if row.value is not None):
-                self._note(record)
+            self._note_all([row for rows in polled.values() for row in rows])
         return dict(self._new)
 
     def applied(self) -> None:
@@ -56,6 +56,15 @@ class ErasedReaders:
         scratch = self._mark.with_suffix(".tmp")
         scratch.write_bytes(msgspec.json.encode(self._searched))
         scratch.rename(self._mark)
+
+    def _note_all(self, records: Sequence[Any]) -> None:
+        try:
+            for record in records:
+                if record.value is not None:
+                    self._note(record)
+        except RetryableError:  # of the codec: all are read again, which changes nothing
+            self._consumer.seek_to_beginning(*self._partitions)
+            raise
 
     def _note(self, record: Any) -> None:
         try:

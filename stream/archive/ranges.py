@@ -72,20 +72,18 @@ class Ranges:
         self.folder, self.partition = folder, partition
         self._manifests = folder / RANGES / str(partition)
         self._staging = folder / STAGING
-        for needed in (self._manifests, self._staging):
-            needed.mkdir(parents=True, exist_ok=True)
 
     def position(self) -> int:
         """The offset that follows the last range."""
-        names = os.listdir(self._manifests)
-        return self._read(max(names)).last + 1 if names else 0
+        last = self.last()
+        return last.last + 1 if last else 0
 
     def manifests(self) -> Iterator[Manifest]:
         """In order."""
-        return (self._read(name) for name in sorted(os.listdir(self._manifests)))
+        return (self._read(name) for name in sorted(_names(self._manifests)))
 
     def last(self) -> Manifest | None:
-        names = os.listdir(self._manifests)
+        names = _names(self._manifests)
         return self._read(max(names)) if names else None
 
     def commit(
@@ -96,6 +94,7 @@ class Ranges:
         files = tuple(self._file(day, first, last, mark, table.num_rows) for day, table in days if table.num_rows)
         manifest = Manifest(first=first, last=last, files=files, left_out=left_out)
         tables = [table for _, table in days if table.num_rows]
+        self._staging.mkdir(parents=True, exist_ok=True)
         try:
             for file, table in zip(files, tables, strict=True):
                 write_parquet(table, self._staging / file.staged)
@@ -116,7 +115,7 @@ class Ranges:
     def settle(self) -> None:
         """Rename what belongs to a range, and delete what a range has made useless. What may still become one stays."""
         position = self.position()
-        for name in os.listdir(self._staging):
+        for name in _names(self._staging):
             found = _STAGED.fullmatch(name)
             if found is None or int(found["partition"]) != self.partition or int(found["first"]) >= position:
                 continue
@@ -136,6 +135,8 @@ class Ranges:
         return WrittenFile(name=name, staged=f"{mark}-{day or 'none'}.tmp", rows=rows)
 
     def _link(self, manifest: Manifest, mark: str) -> None:
+        for needed in (self._manifests, self._staging):
+            needed.mkdir(parents=True, exist_ok=True)
         scratch = self._staging / f"{mark}-manifest.tmp"
         with scratch.open("wb") as out:
             out.write(msgspec.json.encode(manifest))
@@ -156,6 +157,10 @@ class Ranges:
 
     def _read(self, name: str) -> Manifest:
         return msgspec.json.decode((self._manifests / name).read_bytes(), type=Manifest)
+
+
+def _names(folder: Path) -> list[str]:
+    return os.listdir(folder) if folder.exists() else []
 
 
 def _manifest_name(first: int) -> str:

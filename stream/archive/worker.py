@@ -15,7 +15,7 @@ from kafka import ConsumerRebalanceListener, KafkaConsumer, OffsetAndMetadata, T
 from kafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 
 from schemas.archive import ARCHIVED
-from schemas.codec import ARTICLES, EVENTS, EXPOSURES, LISTS, OUTCOMES, Codec
+from schemas.codecs import open_codecs
 from schemas.config import Config
 from schemas.errors import RetryableError, Unavailable
 from schemas.names import App, Topic
@@ -28,13 +28,6 @@ from stream.topics import topics
 from stream.transport import check_topics
 
 _log = getLogger(__name__)
-CODECS: Mapping[str, Codec[Any]] = {
-    Topic.USER_EVENTS: EVENTS,
-    Topic.QUERY_LISTS: LISTS,
-    Topic.ARTICLES: ARTICLES,
-    Topic.EXPOSURES: EXPOSURES,
-    Topic.OUTCOMES: OUTCOMES,
-}
 POLL_MS = 500
 POLL_RECORDS = 10_000
 FETCH_BYTES = 4 * 1024 * 1024  # of one partition
@@ -42,18 +35,21 @@ ERASURES_SECONDS = 5.0  # how often new erasures are looked for when no range is
 REPEAT_SECONDS = 1.0  # when a part that is needed is away
 
 
-def run(config: Config, folder: Path, codecs: Mapping[str, Codec[Any]] = CODECS) -> int:
+def run(config: Config, folder: Path) -> int:
     """Archive to `folder` until SIGINT or SIGTERM; the exit code. Raises UsageError when the topics are not as they
     must be or the archive is ahead of them."""
     check_topics(config.kafka.bootstrap, topics(config, *ARCHIVED, Topic.ERASURES, Topic.DEAD_LETTERS))
-    getLogger("kafka.net.selector").setLevel(ERROR)  # it warns of each large response that it parses
+    for chatty in ("net.selector", "coordinator.assignors"):  # each large response, each topic not known yet
+        getLogger(f"kafka.{chatty}").setLevel(ERROR)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / ERASING).mkdir(exist_ok=True)
+    codecs = open_codecs(config)
+    (folder / ERASING).mkdir(parents=True, exist_ok=True)
     with _consumer(config, group_id=App.ARCHIVE) as consumer, _consumer(config) as erasures_consumer:
-        erasures = ErasedReaders(erasures_consumer, config.kafka.partitions, folder / ERASING / "searched.json")
+        erasures = ErasedReaders(
+            erasures_consumer, config.kafka.partitions, folder / ERASING / "searched.json", codecs.erasures
+        )
         archiver = Archiver(
             config.archive,
             folder,
