@@ -49,6 +49,7 @@ class _Comparison:
 
     def _fits(self, writer: Schema, branch: Schema, path: str) -> bool:
         apart = _Comparison(self._writer_names, self._reader_names)
+        apart._seen |= self._seen
         return not list(apart.compare(writer, branch, path))
 
     def _compare_plain(self, writer: Schema, reader: Schema, path: str) -> Iterator[str]:

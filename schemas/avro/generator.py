@@ -84,7 +84,7 @@ def _default(field: kinds.Field) -> Any:
     value = field.default if field.default is not NODEFAULT else field.default_factory()
     if isinstance(field.type, kinds.UnionType) and value is not None:
         raise TypeError(f"{field.name}: the default of an optional field must be None")
-    return msgspec.to_builtins(value)
+    return msgspec.json.decode(msgspec.json.encode(value))
 
 
 def _limits(kind: kinds.Type) -> str:

@@ -22,6 +22,11 @@ class LocalRegistry:
 
     def __init__(self, server: HTTPServer) -> None:
         self.url = server.url_for("")
+        self.reset()
+        server.expect_request(re.compile(".*")).respond_with_handler(self._answer)
+
+    def reset(self) -> None:
+        """As it was at its start."""
         self.subjects: dict[str, list[int]] = {}
         self.texts: dict[int, str] = {}
         self.types: dict[int, str] = {}
@@ -31,7 +36,6 @@ class LocalRegistry:
         self.slow_seconds = 0.0
         self.credentials: tuple[str, str] | None = None
         self.asked: list[str] = []
-        server.expect_request(re.compile(".*")).respond_with_handler(self._answer)
 
     def add(self, subject: str, text: str) -> int:
         """Register `text` without HTTP."""

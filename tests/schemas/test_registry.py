@@ -22,12 +22,7 @@ def server() -> Iterator[LocalRegistry]:
 
 @pytest.fixture
 def local(server: LocalRegistry) -> LocalRegistry:
-    server.subjects.clear()
-    server.texts.clear()
-    server.types.clear()
-    server.references.clear()
-    server.asked.clear()
-    server.fault, server.faults_left, server.slow_seconds, server.credentials = None, -1, 0.0, None
+    server.reset()
     return server
 
 
