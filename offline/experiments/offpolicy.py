@@ -1,0 +1,177 @@
+"""What would another policy have earned? Estimates from a log with propensities, clustered by user.
+
+Every estimator here is a ratio of two sums over users, so `Moments` of per-user sums hold all of it, and its standard
+error comes from users and not from rows: rows of one reader are alike, and intervals from rows cover far too seldom.
+Sources: Horvitz, Thompson 1952 (IPS); Swaminathan, Joachims 2015 (SNIPS); Dudik, Langford, Li 2011 (DR); Li et al. 2018
+(item-position model for slates); Jeunen, Goethals 2021 (differences with paired weights).
+"""
+
+from typing import Final, Literal
+
+import msgspec
+import numpy as np
+from scipy import stats
+
+from offline.experiments.comparison import Interval
+from offline.experiments.moments import Floats, Moments, NotEnoughData
+
+Estimator = Literal["logged", "ips", "snips", "clipped", "direct", "doubly-robust"]
+
+# The columns of one user's sums over the rows of the log, w = target probability / propensity.
+ROWS: Final = 0
+REWARD: Final = 1
+WEIGHT: Final = 2
+WEIGHTED_REWARD: Final = 3
+CLIPPED_REWARD: Final = 4
+DIRECT: Final = 5  # the reward model's value of the target policy
+CORRECTED: Final = 6  # the same + w (reward - the model's value of what was shown)
+SQUARED_WEIGHT: Final = 7
+COLUMNS: Final = 8
+
+_TERMS: Final[dict[Estimator, tuple[int, int]]] = {
+    "logged": (REWARD, ROWS),
+    "ips": (WEIGHTED_REWARD, ROWS),
+    "snips": (WEIGHTED_REWARD, WEIGHT),
+    "clipped": (CLIPPED_REWARD, ROWS),
+    "direct": (DIRECT, ROWS),
+    "doubly-robust": (CORRECTED, ROWS),
+}
+
+
+class Log(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """Rows of a log, one for each shown place, all arrays [n]."""
+
+    user: Floats  # an integer code for each user
+    reward: Floats
+    propensity: Floats  # with which the logging policy put this item at this position
+    target: Floats  # with which the other policy puts it there
+    predicted: Floats  # the reward model for the shown item; zeros without a model
+    predicted_target: Floats  # the reward model's mean under the other policy; zeros without a model
+
+
+class Gates(msgspec.Struct, frozen=True, kw_only=True):
+    """What must hold before any figure is shown."""
+
+    min_effective_rows: float = 1_000.0
+    max_weight_share: float = 0.05  # of one row in the sum of all weights
+    mean_weight_errors: float = 3.0  # standard errors between the mean weight and 1: support is missing otherwise
+
+
+class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
+    rows: int
+    users: int
+    mean_weight: float
+    mean_weight_error: float
+    effective_rows: float  # Kish: (sum w)^2 / sum w^2
+    largest_weight_share: float
+    failures: tuple[str, ...]
+
+
+class Value(msgspec.Struct, frozen=True, kw_only=True):
+    """The mean reward of one shown place under the other policy."""
+
+    estimator: Estimator
+    value: float
+    standard_error: float
+    interval: Interval
+
+
+def user_sums(log: Log, *, clip: float = 10.0) -> Floats:
+    """[users, COLUMNS]: the per-user sums. Raises NotEnoughData for a log that no estimator can use."""
+    check_propensities(log)
+    weight = log.target / log.propensity
+    terms = np.column_stack(
+        [
+            np.ones_like(weight),
+            log.reward,
+            weight,
+            weight * log.reward,
+            np.minimum(weight, clip) * log.reward,
+            log.predicted_target,
+            log.predicted_target + weight * (log.reward - log.predicted),
+            weight**2,
+        ]
+    )
+    users, at = np.unique(log.user, return_inverse=True)
+    sums = np.zeros((len(users), COLUMNS))
+    np.add.at(sums, at, terms)
+    return sums
+
+
+def check_propensities(log: Log) -> None:
+    """Refuses what makes every estimate meaningless."""
+    if not len(log.propensity):
+        raise NotEnoughData("the log has no rows")
+    if not ((log.propensity > 0) & (log.propensity <= 1)).all():
+        raise NotEnoughData("propensities must be above 0 and at most 1")
+    if not ((log.target >= 0) & (log.target <= 1)).all():
+        raise NotEnoughData("the other policy's probabilities must be between 0 and 1")
+    if (log.propensity == 1).all():
+        raise NotEnoughData(
+            "the log is deterministic: nothing was left to chance, so no other policy can be judged by it"
+        )
+
+
+def diagnose(moments: Moments, largest_weight: float, gates: Gates) -> Diagnosis:
+    """The gates of experiments.md, trap 19, from the moments of `user_sums` and the largest weight of a row."""
+    totals = moments.mean * moments.count
+    weight = _ratio(moments, WEIGHT, ROWS)
+    effective = float(totals[WEIGHT] ** 2 / totals[SQUARED_WEIGHT]) if totals[SQUARED_WEIGHT] else 0.0
+    share = float(largest_weight / totals[WEIGHT]) if totals[WEIGHT] else 1.0
+    failures = []
+    if abs(weight.value - 1) > gates.mean_weight_errors * weight.standard_error:
+        failures.append(
+            f"the mean weight is {weight.value:.3f}, not 1: the log lacks support, or its propensities are wrong"
+        )
+    if effective < gates.min_effective_rows:
+        failures.append(f"{effective:,.0f} effective rows, fewer than {gates.min_effective_rows:,.0f}")
+    if share > gates.max_weight_share:
+        failures.append(f"one row holds {share:.1%} of all weight, more than {gates.max_weight_share:.0%}")
+    return Diagnosis(
+        rows=round(float(totals[ROWS])),
+        users=moments.count,
+        mean_weight=weight.value,
+        mean_weight_error=weight.standard_error,
+        effective_rows=effective,
+        largest_weight_share=share,
+        failures=tuple(failures),
+    )
+
+
+def value(moments: Moments, estimator: Estimator, *, alpha: float = 0.05) -> Value:
+    """One estimate with its interval over users."""
+    found = _ratio(moments, *_TERMS[estimator])
+    reach = float(stats.norm.ppf(1 - alpha / 2)) * found.standard_error
+    return Value(
+        estimator=estimator,
+        value=found.value,
+        standard_error=found.standard_error,
+        interval=Interval(found.value - reach, found.value + reach),
+    )
+
+
+def difference_sums(production: Log, other: Log, *, clip: float = 10.0) -> Floats:
+    """Per-user sums for `other` minus `production`, two policies on the same rows: the weights are paired, so what both
+    would do alike cancels (ROWS stay, and WEIGHT is the other policy's)."""
+    sums, baseline = user_sums(other, clip=clip), user_sums(production, clip=clip)
+    for column in (REWARD, WEIGHTED_REWARD, CLIPPED_REWARD, DIRECT, CORRECTED):
+        sums[:, column] -= baseline[:, column]
+    return sums
+
+
+class _Ratio(msgspec.Struct, frozen=True):
+    value: float
+    standard_error: float
+
+
+def _ratio(moments: Moments, above: int, below: int) -> _Ratio:
+    """The delta method over users (estimates.py has the source)."""
+    base = float(moments.mean[below])
+    if base == 0:
+        raise NotEnoughData("all weights are zero: the other policy never shows what was shown")
+    ratio = float(moments.mean[above]) / base
+    gradient = np.zeros(COLUMNS)
+    gradient[above] += 1 / base
+    gradient[below] -= ratio / base
+    variance = float(gradient @ moments.covariance() @ gradient) / moments.count
+    return _Ratio(ratio, max(0.0, variance) ** 0.5)
