@@ -41,17 +41,19 @@ def send(
 
 def send_file(file: Path, config: Any) -> FeedResult:
     """Send the events of `file`; broken lines are counted."""
-    from schemas.codec import EVENTS
+    from schemas.codecs import open_codecs
     from schemas.names import Topic
     from stream.feeds.jsonl import read_events
     from stream.producer import Outgoing
 
+    codec = open_codecs(config, writes=(Topic.USER_EVENTS,)).events
+
     def outgoing(event: Any) -> Outgoing | None:
         if not event.consent:
             return None
-        return Outgoing(Topic.USER_EVENTS, event.user_id.encode(), EVENTS.encode(event))
+        return Outgoing(Topic.USER_EVENTS, event.user_id.encode(), codec.encode(event))
 
-    return asyncio.run(_publish(file, read_events(file), outgoing, config.kafka.bootstrap))
+    return asyncio.run(_publish(file, read_events(file), outgoing, config.kafka))
 
 
 def ingest(
@@ -74,21 +76,22 @@ def ingest(
 
 def ingest_file(source: Path, config: Any, *, keep: bool = False) -> FeedResult:
     """Send the articles of `source`; with `keep` they expire only the usual time after now."""
-    from schemas.codec import ARTICLES
+    from schemas.codecs import open_codecs
     from schemas.names import Topic
     from stream.feeds.jsonl import read_articles
     from stream.producer import Outgoing
 
+    codec = open_codecs(config, writes=(Topic.ARTICLES,)).articles
     expires_at = int((time.time() + config.articles.ttl_seconds) * 1000) if keep else None
 
     def outgoing(article: Any) -> Outgoing:
         row = msgspec.structs.replace(article, expires_at=expires_at) if expires_at else article
-        return Outgoing(Topic.ARTICLES, article.article_id.encode(), ARTICLES.encode(row))
+        return Outgoing(Topic.ARTICLES, article.article_id.encode(), codec.encode(row))
 
-    return asyncio.run(_publish(source, read_articles(source), outgoing, config.kafka.bootstrap))
+    return asyncio.run(_publish(source, read_articles(source), outgoing, config.kafka))
 
 
-async def _publish(file: Path, lines: Iterator[Any], outgoing: Callable[[Any], Any], bootstrap: str) -> FeedResult:
+async def _publish(file: Path, lines: Iterator[Any], outgoing: Callable[[Any], Any], broker: Any) -> FeedResult:
     from stream.feeds.jsonl import BadLine
     from stream.producer import KafkaProducer
 
@@ -96,7 +99,7 @@ async def _publish(file: Path, lines: Iterator[Any], outgoing: Callable[[Any], A
     with bytes_progress() as progress:
         task = progress.add_task(file.name, total=file.stat().st_size if file.exists() else None)
         batch: list[Any] = []
-        async with KafkaProducer(bootstrap) as producer:
+        async with KafkaProducer(broker) as producer:
             for line in lines:
                 progress.advance(task, line.size_bytes)
                 if isinstance(line.row, BadLine):

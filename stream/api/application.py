@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from schemas.candidates import Hit
 from schemas.clients.models import Embedder
 from schemas.clients.vector_store import Store, UserQuery
+from schemas.codecs import JSON_CODECS, Codecs
 from schemas.config import Api, Config
 from schemas.errors import InvalidRecord, KeenstreamError
 from schemas.event import Event
@@ -76,6 +77,7 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     embedder: Embedder
     check_kafka: Callable[[], Awaitable[object]]
     clock_ms: Callable[[], int]
+    codecs: Codecs = JSON_CODECS
 
 
 class Routers(msgspec.Struct, frozen=True, kw_only=True):
@@ -131,7 +133,7 @@ def _routers(settings: Api) -> Routers:
 
 def _add_events(router: APIRouter, config: Config, parts: Parts) -> None:
     skew_ms = int(config.profiles.future_skew_seconds * 1000)
-    intake = EventIntake(parts.producer, parts.clock_ms, skew_ms=skew_ms)
+    intake = EventIntake(parts.producer, parts.clock_ms, skew_ms=skew_ms, codec=parts.codecs.events)
 
     @router.post(
         "/v1/events",

@@ -15,8 +15,10 @@ import uvloop
 
 from schemas.clients.milvus import MilvusStore
 from schemas.clients.triton import TritonEmbedder
+from schemas.codecs import Codecs, open_codecs
 from schemas.config import Api, Config
 from schemas.errors import UsageError
+from schemas.names import Topic
 from stream.api.access import check_exposure
 from stream.api.application import Parts, create_api
 from stream.api.limits import bounded_protocol
@@ -25,12 +27,14 @@ from stream.api.query_cache import QueryCache
 from stream.api.recommender import Recommender
 from stream.api.views import ReaderViews, ViewFollower
 from stream.clock import now_ms
+from stream.kafka_access import aiokafka_options
 from stream.producer import KafkaProducer
 from stream.profiles.record import decode_record
 
 _log = getLogger(__name__)
 Background = tuple[Coroutine[None, None, None], ...]
 
+WRITES = (Topic.USER_EVENTS, Topic.EXPOSURES, Topic.OUTCOMES, Topic.ERASURES)
 SEND_SECONDS = 5.0  # a producer that waits longer than this for Kafka had better send again
 SEARCH_SECONDS = 5.0  # for the model, in free-text search
 SHUTDOWN_SECONDS = 5
@@ -39,8 +43,9 @@ SHUTDOWN_SECONDS = 5
 def run(config: Config, data_folder: Path) -> int:
     """Serve until SIGINT or SIGTERM; the exit code. Raises UsageError when it may not or cannot listen."""
     check_exposure(config.api)
+    codecs = open_codecs(config, WRITES)
     with listen(config.api) as listener:
-        return uvloop.run(_serve(config, data_folder, listener))
+        return uvloop.run(_serve(config, codecs, data_folder, listener))
 
 
 def listen(settings: Api) -> socket.socket:
@@ -53,9 +58,9 @@ def listen(settings: Api) -> socket.socket:
         ) from error
 
 
-async def _serve(config: Config, data_folder: Path, listener: socket.socket) -> int:
+async def _serve(config: Config, codecs: Codecs, data_folder: Path, listener: socket.socket) -> int:
     async with AsyncExitStack() as opened:
-        parts, background = _open_parts(config, data_folder, opened)
+        parts, background = _open_parts(config, codecs, data_folder, opened)
         app = create_api(config, parts)
         server = _Server(
             uvicorn.Config(
@@ -103,23 +108,27 @@ def _stop_when_failed(task: asyncio.Task[None], server: _Server) -> None:
         server.end()
 
 
-def _open_parts(config: Config, data_folder: Path, opened: AsyncExitStack) -> tuple[Parts, Background]:
+def _open_parts(config: Config, codecs: Codecs, data_folder: Path, opened: AsyncExitStack) -> tuple[Parts, Background]:
     store = MilvusStore(config.milvus)
     opened.push_async_callback(store.close)
     embedder = TritonEmbedder(
         config.triton.grpc_address, deadline_seconds=min(SEARCH_SECONDS, config.triton.embedder_deadline_seconds)
     )
     opened.push_async_callback(embedder.close)
-    producer = KafkaProducer(config.kafka.bootstrap, timeout_seconds=SEND_SECONDS)
+    producer = KafkaProducer(config.kafka, timeout_seconds=SEND_SECONDS)
     opened.push_async_callback(producer.stop)
     rows = ProfileRows(data_folder / "profiles.sqlite")
     opened.callback(rows.close)
     cache = QueryCache(store, readers=config.api.vector_cache_readers, monotonic=time.monotonic)
     recommender = Recommender(config.api, store, cache, time.monotonic)
     views = ReaderViews(
-        rows, lambda data: decode_record(data).profile, on_list=cache.note, on_removed=recommender.forget
+        rows,
+        lambda data: decode_record(data).profile,
+        on_list=cache.note,
+        on_removed=recommender.forget,
+        lists=codecs.lists,
     )
-    follower = ViewFollower(config.kafka.bootstrap, views)
+    follower = ViewFollower(config.kafka, views)
     parts = Parts(
         store=store,
         views=views,
@@ -128,5 +137,6 @@ def _open_parts(config: Config, data_folder: Path, opened: AsyncExitStack) -> tu
         embedder=embedder,
         check_kafka=follower.check,
         clock_ms=now_ms,
+        codecs=codecs,
     )
     return parts, (follower.follow(), cache.read_ahead(now_ms))
