@@ -20,6 +20,8 @@ from schemas.clients.vector_store import (
     StoredSlot,
     Story,
     UserQuery,
+    UserQueryHit,
+    Vector,
     Vectors,
     as_vectors,
     by_reader,
@@ -90,6 +92,12 @@ class MemoryStore(Store):
             for near in self._nearest(vectors, limit=limit, now_ms=now_ms, strong=True)
         ]
 
+    async def article_vectors(
+        self, article_ids: Collection[str], *, now_ms: int, strong: bool = False
+    ) -> dict[str, Vector]:
+        rows = self._live(now_ms, strong=strong)
+        return {row.article.article_id: row.embedding for row in rows if row.article.article_id in article_ids}
+
     async def write_user_queries(self, writes: Sequence[SlotWrite]) -> None:
         last = {(write.user_id, write.slots.start): write for write in writes}.values()
         written = {row_id(row.user_id, row.slot): row for write in last for row in write.rows}
@@ -110,6 +118,16 @@ class MemoryStore(Store):
     def _rows_of(self, user_ids: Sequence[str], now_ms: int, strong: bool) -> dict[str, tuple[UserQuery, ...]]:
         rows = self._tables(strong).queries.values()
         return by_reader(row for row in rows if row.user_id in user_ids and row.expires_at > now_ms)
+
+    async def search_user_queries(
+        self, vectors: Vectors, *, limit: int, now_ms: int, min_similarity: float
+    ) -> list[list[UserQueryHit]]:
+        rows = [row for row in self._tables(strong=False).queries.values() if row.expires_at > now_ms]
+        found = _nearest_places(vectors, [row.embedding for row in rows], limit)
+        return [
+            [_query_hit(rows[at], similarity) for at, similarity in near if similarity > min_similarity]
+            for near in found
+        ]
 
     async def delete_user(self, user_id: str, slots: range = SLOTS) -> int:
         rows = self._tables(strong=True).queries.items()
@@ -153,11 +171,15 @@ class MemoryStore(Store):
         self, vectors: Vectors, *, limit: int, now_ms: int, strong: bool
     ) -> list[list[tuple[StoredArticle, float]]]:
         rows = self._live(now_ms, strong=strong)
-        matrix = np.array([row.embedding for row in rows], dtype=np.float32).reshape(-1, EMBEDDING_DIMENSIONS)
-        similarities = _unit(as_vectors(vectors)) @ _unit(matrix).T
-        return [
-            [(rows[at], float(line[at])) for at in np.argsort(-line, kind="stable")[:limit]] for line in similarities
-        ]
+        found = _nearest_places(vectors, [row.embedding for row in rows], limit)
+        return [[(rows[at], similarity) for at, similarity in near] for near in found]
+
+
+def _nearest_places(vectors: Vectors, stored: Sequence[Vector], limit: int) -> list[list[tuple[int, float]]]:
+    """For each vector the positions of the nearest of `stored`, best first, with their cosine."""
+    matrix = np.array(stored, dtype=np.float32).reshape(-1, EMBEDDING_DIMENSIONS)
+    similarities = _unit(as_vectors(vectors)) @ _unit(matrix).T
+    return [[(int(at), float(line[at])) for at in np.argsort(-line, kind="stable")[:limit]] for line in similarities]
 
 
 def _unit(vectors: Vectors) -> Vectors:
@@ -169,6 +191,10 @@ def _unit(vectors: Vectors) -> Vectors:
 def _hit(row: StoredArticle, similarity: float) -> Hit:
     article = row.article
     return Hit(article.article_id, article.title, article.url, similarity, article.published_at)
+
+
+def _query_hit(row: UserQuery, similarity: float) -> UserQueryHit:
+    return UserQueryHit(row.user_id, row.query, row.source, similarity, row.generated_at)
 
 
 def _story(row: StoredArticle) -> Story:

@@ -8,6 +8,8 @@ import secrets
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from schemas.candidates import Hit
 from schemas.clients.milvus_collections import (
     ARTICLES,
@@ -15,6 +17,8 @@ from schemas.clients.milvus_collections import (
     STORY_FIELDS,
     USER_QUERIES,
     USER_QUERY_FIELDS,
+    USER_QUERY_HIT_FIELDS,
+    VECTOR_FIELD,
     CollectionSpec,
     any_of,
     article_row,
@@ -29,6 +33,7 @@ from schemas.clients.milvus_collections import (
 from schemas.clients.milvus_connection import FILTER_KEYS, MilvusConnection, chunks
 from schemas.clients.milvus_probe import probe
 from schemas.clients.vector_store import (
+    MAX_FOUND,
     SLOTS,
     SimilarStory,
     SlotWrite,
@@ -38,6 +43,8 @@ from schemas.clients.vector_store import (
     StoredSlot,
     Story,
     UserQuery,
+    UserQueryHit,
+    Vector,
     Vectors,
     by_reader,
     emptied_ids,
@@ -46,7 +53,6 @@ from schemas.clients.vector_store import (
 from schemas.config import Milvus
 from schemas.errors import RetryableError, UsageError
 
-_MAX_ROWS = 16_384  # Milvus's limit for one query
 _FIRST_WINDOW_MS = 900_000
 
 
@@ -90,7 +96,7 @@ class MilvusStore(Store):
         window_ms = _FIRST_WINDOW_MS
         while window_ms < now_ms and await self._milvus.count(ARTICLES, _window(now_ms, window_ms)) < limit:
             window_ms *= 2
-        rows = await self._milvus.query(ARTICLES, _window(now_ms, window_ms), HIT_FIELDS, limit=_MAX_ROWS)
+        rows = await self._milvus.query(ARTICLES, _window(now_ms, window_ms), HIT_FIELDS, limit=MAX_FOUND)
         rows.sort(key=lambda row: (-row["published_at"], row["article_id"]))
         return [_hit(row["article_id"], 0.0, row) for row in rows[:limit]]
 
@@ -112,6 +118,16 @@ class MilvusStore(Store):
             for near in found
         ]
 
+    async def article_vectors(
+        self, article_ids: Collection[str], *, now_ms: int, strong: bool = False
+    ) -> dict[str, Vector]:
+        found: dict[str, Vector] = {}
+        for keys in chunks(sorted(article_ids), FILTER_KEYS):
+            condition = f"{any_of('article_id', keys)} and {live(now_ms)}"
+            rows = await self._milvus.query(ARTICLES, condition, ["article_id", VECTOR_FIELD], strong=strong)
+            found |= {row["article_id"]: np.array(row[VECTOR_FIELD], dtype=np.float32) for row in rows}
+        return found
+
     async def write_user_queries(self, writes: Sequence[SlotWrite]) -> None:
         last = {(write.user_id, write.slots.start): write for write in writes}.values()
         # upsert first: between the two calls a reader has too many queries, never none
@@ -130,6 +146,17 @@ class MilvusStore(Store):
         return by_reader(
             map(user_query_of, await self._milvus.query(USER_QUERIES, condition, USER_QUERY_FIELDS, strong=strong))
         )
+
+    async def search_user_queries(
+        self, vectors: Vectors, *, limit: int, now_ms: int, min_similarity: float
+    ) -> list[list[UserQueryHit]]:
+        found = await self._milvus.search(
+            USER_QUERIES, vectors, live(now_ms), USER_QUERY_HIT_FIELDS, limit=limit, above=min_similarity
+        )
+        return [
+            [UserQueryHit(user_id, query, source, similarity, at) for _, similarity, user_id, query, source, at in near]
+            for near in found
+        ]
 
     async def delete_user(self, user_id: str, slots: range = SLOTS) -> int:
         # found by the user_id field, deleted by ids made here: the two routes check each other

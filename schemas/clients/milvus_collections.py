@@ -78,6 +78,7 @@ USER_QUERIES = CollectionSpec(
 )
 
 HIT_FIELDS = ["title", "url", "published_at"]
+USER_QUERY_HIT_FIELDS = ["user_id", "query", "source", "generated_at"]
 STORY_FIELDS = ["title_key", "published_at"]
 USER_QUERY_FIELDS = [field.name for field in USER_QUERIES.fields]
 

@@ -85,15 +85,27 @@ class MilvusConnection:
         fields: list[str],
         *,
         limit: int,
+        above: float | None = None,
         strong: bool = False,
     ) -> list[list[Found]]:
-        """For each vector its nearest rows, best first: the primary key, the similarity, then the fields."""
+        """For each vector its nearest rows, best first: the primary key, the similarity, then the fields.
+
+        With `above` only rows that are more similar.
+        """
         if not len(vectors):
             return []
-        return await self._call(self._search(spec, as_vectors(vectors), condition, fields, limit, strong))
+        asked = _parameters(limit, above)
+        return await self._call(self._search(spec, as_vectors(vectors), condition, fields, limit, asked, strong))
 
     async def _search(
-        self, spec: CollectionSpec, vectors: Vectors, condition: str, fields: list[str], limit: int, strong: bool
+        self,
+        spec: CollectionSpec,
+        vectors: Vectors,
+        condition: str,
+        fields: list[str],
+        limit: int,
+        parameters: dict[str, float],
+        strong: bool,
     ) -> list[list[Found]]:
         answer_by_columns(await self._client._get_connection())
         answer = await self._client.search(
@@ -103,7 +115,7 @@ class MilvusConnection:
             limit=limit,
             filter=condition,
             output_fields=fields,
-            search_params={"params": {"ef": max(limit, SEARCH_BREADTH)}},
+            search_params={"params": parameters},
             consistency_level=_consistency(strong),
             timeout=self._timeout,
         )
@@ -160,6 +172,12 @@ class MilvusConnection:
 
     def _unavailable(self, what: str) -> Unavailable:
         return Unavailable(f"Milvus at {self.uri} {what}: start it with `keenstream stack up`, or set milvus.uri")
+
+
+def _parameters(limit: int, above: float | None) -> dict[str, float]:
+    breadth: dict[str, float] = {"ef": max(limit, SEARCH_BREADTH)}
+    # the upper bound is needed, and rounding may lift a cosine above 1
+    return breadth if above is None else {**breadth, "radius": above, "range_filter": 1.01}
 
 
 def _consistency(strong: bool) -> str:

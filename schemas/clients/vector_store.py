@@ -6,7 +6,7 @@ suite runs on both (`tests/contracts/test_vector_store.py`). Reads that are not 
 """
 
 from collections.abc import Collection, Iterable, Sequence
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import msgspec
 import numpy as np
@@ -24,6 +24,7 @@ Vectors = NDArray[np.float32]  # [n, 384]
 STUDENT_SLOTS: Final = range(MAX_QUERIES)
 SIGNAL_SLOTS: Final = range(MAX_QUERIES, MAX_QUERIES + 8)
 SLOTS: Final = range(SIGNAL_SLOTS.stop)
+MAX_FOUND: Final = 16_384  # rows in one answer, by Milvus's limit
 
 
 class StoredArticle(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -61,6 +62,16 @@ class UserQuery(msgspec.Struct, frozen=True, kw_only=True, eq=False, gc=False):
     prompt_version: str
     generated_at: int  # UTC ms
     expires_at: int  # UTC ms
+
+
+class UserQueryHit(NamedTuple):
+    """A stored query found by an article's vector."""
+
+    user_id: str
+    query: str
+    source: Source
+    similarity: float  # cosine
+    generated_at: int  # UTC ms
 
 
 class SlotWrite(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -108,6 +119,11 @@ class ArticleStore(Protocol):
     async def find_similar(self, vectors: Vectors, *, limit: int, now_ms: int) -> list[list[SimilarStory]]:
         """For each vector the nearest stored stories (a strong read)."""
 
+    async def article_vectors(
+        self, article_ids: Collection[str], *, now_ms: int, strong: bool = False
+    ) -> dict[str, Vector]:
+        """The vectors of those articles that are stored, by id."""
+
 
 class UserQueryStore(Protocol):
     """The queries that stand for each reader."""
@@ -120,6 +136,14 @@ class UserQueryStore(Protocol):
 
     async def user_queries_of(self, user_ids: Sequence[str], *, now_ms: int) -> dict[str, tuple[UserQuery, ...]]:
         """The same for several readers in one read; readers without rows are left out."""
+
+    async def search_user_queries(
+        self, vectors: Vectors, *, limit: int, now_ms: int, min_similarity: float
+    ) -> list[list[UserQueryHit]]:
+        """For each vector the nearest queries of all readers, at most `limit` (MAX_FOUND), best first.
+
+        Only live rows whose similarity is above `min_similarity`. A reader may be found by several queries.
+        """
 
     async def delete_user(self, user_id: str, slots: range = SLOTS) -> int:
         """Erase what a reader has in `slots`; how many rows there were. Deleted by ids and verified by the reader's

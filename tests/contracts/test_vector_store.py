@@ -14,6 +14,7 @@ from schemas.candidates import Hit
 from schemas.clients.memory_store import MemoryStore
 from schemas.clients.milvus import MilvusStore
 from schemas.clients.vector_store import (
+    MAX_FOUND,
     SIGNAL_SLOTS,
     STUDENT_SLOTS,
     SlotWrite,
@@ -21,6 +22,7 @@ from schemas.clients.vector_store import (
     StoreCounts,
     StoredArticle,
     UserQuery,
+    UserQueryHit,
     Vector,
     Vectors,
     signal_write,
@@ -242,6 +244,65 @@ async def test_several_readers_are_read_at_once(store: Store) -> None:
         "ann": [0, 1, 5, 6, 7],
         "bob": [0],
     }
+
+
+async def found_queries(
+    store: Store, embedding: Vector, *readers: str, limit: int = 10, min_similarity: float = 0.3
+) -> list[UserQueryHit]:
+    """What is found once it is these readers, in this order: the read is never strong."""
+    started = time.monotonic()
+    while True:
+        (found,) = await store.search_user_queries(
+            embedding[np.newaxis], limit=limit, now_ms=NOW, min_similarity=min_similarity
+        )
+        if [hit.user_id for hit in found] == list(readers):
+            return found
+        assert time.monotonic() - started < 60, f"{readers} expected, {[hit.user_id for hit in found]} found"
+
+
+def one_query(user_id: str, embedding: Vector, *, expires_at: int = FOREVER) -> SlotWrite:
+    return student_write(query_list(user_id, queries=1, expires_at=expires_at), embedding[np.newaxis])
+
+
+async def test_an_articles_vector_finds_readers_by_their_queries_best_first(store: Store) -> None:
+    await store.write_user_queries([*writes("ann"), one_query("bob", between(0, 1, 0.8))])
+    first, second = await found_queries(store, vectors(0)[0], "ann", "bob")
+    assert (first.query, first.source, first.generated_at) == ("query 0", "student", NOW)
+    assert [first.similarity, second.similarity] == pytest.approx([1.0, 0.8], abs=1e-3)
+    same_reader = await found_queries(store, between(10, 11, 0.8), "ann", "ann")
+    assert [(hit.query, hit.source) for hit in same_reader] == [("signal 0", "signals"), ("signal 1", "signals")]
+
+
+async def test_of_stored_queries_only_those_above_the_similarity_are_found(store: Store) -> None:
+    await store.write_user_queries([one_query(f"reader-{n}", between(0, n + 1, n / 10)) for n in range(1, 10)])
+    await found_queries(store, vectors(0)[0], "reader-9", "reader-8", "reader-7", min_similarity=0.65)
+    await found_queries(store, vectors(0)[0], "reader-9", "reader-8", limit=2)
+
+
+async def test_each_vector_finds_its_own_readers_and_none_finds_an_expired_list(store: Store) -> None:
+    await store.write_user_queries(
+        [one_query("old", vectors(0)[0], expires_at=NOW), one_query("ann", vectors(1)[0], expires_at=NOW + 1)]
+    )
+    await found_queries(store, vectors(1)[0], "ann")
+    await found_queries(store, vectors(0)[0])
+    first, second = await store.search_user_queries(vectors(0, 1), limit=5, now_ms=NOW, min_similarity=0.3)
+    assert ([hit.user_id for hit in first], [hit.user_id for hit in second]) == ([], ["ann"])
+    assert await store.search_user_queries(vectors(), limit=5, now_ms=NOW, min_similarity=0.3) == []
+
+
+async def test_the_largest_answer_is_taken(store: Store) -> None:
+    await store.write_user_queries([one_query("ann", vectors(0)[0])])
+    await found_queries(store, vectors(0)[0], "ann", limit=MAX_FOUND)
+
+
+async def test_the_vectors_of_stored_articles_are_read_by_id(store: Store) -> None:
+    await store.upsert_articles(
+        [stored(name, between(0, 1, 0.6)) for name in STRANGE_IDS] + [stored("old", vectors(2)[0], expires_at=NOW)]
+    )
+    found = await store.article_vectors([*STRANGE_IDS, "old", "never there"], now_ms=NOW, strong=True)
+    assert set(found) == set(STRANGE_IDS)
+    assert np.allclose(found["a#1"], between(0, 1, 0.6), atol=1e-6)
+    assert await store.article_vectors([], now_ms=NOW) == {}
 
 
 async def test_a_shorter_list_leaves_no_old_query_behind(store: Store) -> None:
