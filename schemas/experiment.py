@@ -3,11 +3,13 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from itertools import pairwise
 from typing import Annotated
 
 import msgspec
 
 from schemas.errors import UsageError
+from schemas.names import Model
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
@@ -20,7 +22,8 @@ class Arm(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     name: Name
     path: bool = True  # False: candidates as if this system did not exist
-    student: Name = "student"  # the Triton model that writes their lists
+    student: Name = Model.STUDENT  # the Triton model that writes their lists
+    exploration: Share = 0.0  # of answers whose order is drawn at random, so that a log can be read off-policy
 
 
 class Phase(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -39,13 +42,14 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     phases: Annotated[tuple[Phase, ...], msgspec.Meta(min_length=1)]
     holdout: Share = 0.0  # of all readers, the same ones in every experiment
     overrides: dict[str, Name] = {}  # user_id to arm: editors and testers, left out of the analysis
+    ends_at: datetime | None = None  # with a time zone; from then on nobody is assigned
 
     def arm(self, name: str) -> Arm | None:
         return next((arm for arm in self.arms if arm.name == name), None)
 
 
 class Assignment(msgspec.Struct, frozen=True):
-    """Of one reader at one moment; no arm (None) before the first phase and for the holdout."""
+    """Of one reader at one moment; no arm (None) before the first phase, after the end, and for the holdout."""
 
     arm: Arm | None
     phase: int = 0  # index into `phases`
@@ -69,6 +73,26 @@ def assign_arm(user_id: str, experiment: Experiment, at_ms: int) -> Assignment:
     return Assignment(drawn, phase)
 
 
+def running_experiment(experiments: Sequence[Experiment], at_ms: int) -> Experiment | None:
+    """The one that assigns readers at `at_ms` (UTC); `check_experiments` sees to it that there is no second one."""
+    return next((experiment for experiment in experiments if _phase_at(experiment, at_ms) is not None), None)
+
+
+def check_experiments(experiments: Sequence[Experiment]) -> tuple[Experiment, ...]:
+    """`experiments`, when each is sound and one ends before the next starts; UsageError says which do not."""
+    checked = sorted(map(check_experiment, experiments), key=lambda experiment: experiment.phases[0].starts_at)
+    for kind, given in (("name", [e.name for e in checked]), ("salt", [e.salt for e in checked])):
+        if twice := sorted({value for value in given if given.count(value) > 1}):
+            raise UsageError(f"two experiments have the {kind} {twice[0]}: readers' arms would hang together")
+    for before, after in pairwise(checked):
+        if before.ends_at is None or before.ends_at > after.phases[0].starts_at:
+            raise UsageError(
+                f"experiments {before.name} and {after.name} would run at the same time, and both decide about the "
+                f"candidates: give {before.name} an ends_at that is not after {after.phases[0].starts_at.isoformat()}"
+            )
+    return tuple(experiments)
+
+
 def check_experiment(experiment: Experiment) -> Experiment:
     """`experiment`, when its parts agree; UsageError says which do not."""
     names = [arm.name for arm in experiment.arms]
@@ -80,6 +104,8 @@ def check_experiment(experiment: Experiment) -> Experiment:
     starts = [phase.starts_at for phase in experiment.phases]
     if starts != sorted(set(starts)):
         raise UsageError(f"{where}: the phases must start one after another")
+    if (end := experiment.ends_at) and (end.tzinfo is None or end <= starts[-1]):
+        raise UsageError(f"{where}: ends_at needs a time zone and must be later than the last phase's starts_at")
     unknown = sorted(set(experiment.overrides.values()) - set(names))
     if unknown:
         raise UsageError(f"{where}: an override names the unknown arm {unknown[0]}; there are {', '.join(names)}")
@@ -97,6 +123,8 @@ def _check_phase(where: str, phase: Phase, names: Sequence[str]) -> None:
 
 
 def _phase_at(experiment: Experiment, at_ms: int) -> int | None:
+    if experiment.ends_at is not None and experiment.ends_at.timestamp() * 1000 <= at_ms:
+        return None
     started = [n for n, phase in enumerate(experiment.phases) if phase.starts_at.timestamp() * 1000 <= at_ms]
     return started[-1] if started else None
 

@@ -1,6 +1,6 @@
 """Who is in which arm: stable, in the declared shares, independent between experiments."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 import pytest
@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.errors import UsageError
-from schemas.experiment import Arm, Experiment, Phase, assign_arm, check_experiment
+from schemas.experiment import (
+    Arm,
+    Experiment,
+    Phase,
+    assign_arm,
+    check_experiment,
+    check_experiments,
+    running_experiment,
+)
 
 START = datetime(2026, 11, 1, tzinfo=UTC)
 START_MS = int(START.timestamp() * 1000)
@@ -87,6 +95,8 @@ def test_within_a_phase_time_changes_nothing(user_id: str, at_ms: int) -> None:
         ({"phases": (Phase(starts_at=START, weights=HALVES),) * 2}, "one after another"),
         ({"overrides": {"editor": "red"}}, "unknown arm red"),
         ({"arms": (Arm(name="control"), Arm(name="control"))}, "different names"),
+        ({"ends_at": datetime(2027, 1, 1)}, "time zone"),
+        ({"ends_at": START}, "later than the last phase"),
     ],
 )
 def test_parts_that_do_not_agree_are_named(changes: dict[str, object], reason: str) -> None:
@@ -96,3 +106,34 @@ def test_parts_that_do_not_agree_are_named(changes: dict[str, object], reason: s
 
 def test_a_sound_experiment_passes() -> None:
     assert check_experiment(experiment()) == experiment()
+
+
+def test_after_its_end_nobody_is_assigned() -> None:
+    ended = experiment(ends_at=START + timedelta(days=14), overrides={"editor": "treatment"})
+    last_ms = START_MS + 14 * 86_400_000 - 1
+    assert assign_arm("reader-1", ended, last_ms).arm is not None
+    assert assign_arm("reader-1", ended, last_ms + 1) == assign_arm("editor", ended, last_ms + 1)
+    assert assign_arm("editor", ended, last_ms + 1).arm is None
+
+
+class TestSeveral:
+    def following(self, **changes: object) -> Experiment:
+        phases = (Phase(starts_at=START + timedelta(days=14), weights=HALVES),)
+        return experiment(**{"name": "next", "salt": "s2", "phases": phases, **changes})
+
+    def test_one_after_another_is_right_and_the_running_one_is_found(self) -> None:
+        first = experiment(ends_at=START + timedelta(days=14))
+        both = check_experiments([self.following(), first])
+        at = [START_MS - 1, START_MS, START_MS + 14 * 86_400_000]
+        found = [running_experiment(both, moment) for moment in at]
+        assert [one.name if one else None for one in found] == [None, "path", "next"]
+
+    def test_two_at_the_same_time_are_refused(self) -> None:
+        with pytest.raises(UsageError, match="give path an ends_at"):
+            check_experiments([experiment(), self.following()])
+
+    @pytest.mark.parametrize(("changes", "reason"), [({"name": "path"}, "the name path"), ({"salt": "s1"}, "salt s1")])
+    def test_names_and_salts_are_not_shared(self, changes: dict[str, object], reason: str) -> None:
+        first = experiment(ends_at=START + timedelta(days=14))
+        with pytest.raises(UsageError, match=reason):
+            check_experiments([first, self.following(**changes)])
