@@ -8,6 +8,7 @@ import faust
 import msgspec
 from mode.supervisors import CrashingSupervisor
 
+from stream.kafka_access import Broker, addresses, faust_credentials
 from stream.transport.driver import Transport
 from stream.transport.record import RunSchema
 from stream.transport.table import StateTable
@@ -39,6 +40,9 @@ class App(faust.App):  # type: ignore[misc]  # faust is untyped here
     def _new_producer_transport(self) -> Transport:
         return Transport(self.conf.broker_producer, self)
 
+    def _on_rebalance_when_stopped(self) -> None:
+        """Faust closes the client here, from the wrong thread: commits would never end. `ConsumerThread` waits."""
+
     def _create_directories(self) -> None:
         self.conf.datadir.mkdir(parents=True, exist_ok=True)
         super()._create_directories()
@@ -58,12 +62,13 @@ class App(faust.App):  # type: ignore[misc]  # faust is untyped here
         return agent
 
 
-def create_app(app_id: str, bootstrap: str, *, data_folder: Path, settings: WorkerSettings | None = None) -> App:
-    """An app whose group is `app_id`; `bootstrap` is `host:port`, several separated by commas."""
+def create_app(app_id: str, broker: Broker, *, data_folder: Path, settings: WorkerSettings | None = None) -> App:
+    """An app whose group is `app_id`."""
     settings = settings or WorkerSettings()
     app = App(
         app_id,
-        broker=[f"batch://{host.strip()}" for host in bootstrap.split(",")],
+        broker=[f"batch://{address}" for address in addresses(broker)],
+        broker_credentials=faust_credentials(broker),
         datadir=str(data_folder),
         store="memory://",
         Table=StateTable,

@@ -5,7 +5,7 @@ Everything else keeps the ordinary path. Where the base class is worked around, 
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from faust.transport.drivers import aiokafka as driver
@@ -37,11 +37,43 @@ class Fetched(NamedTuple):
 
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # faust is untyped here
-    """Reads only committed records: an aborted transaction of a producer is not an event."""
+    """Reads only committed records, and leaves the group only when the app has finished what is in hand."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._rebalance: asyncio.Task[Any] | None = None
+        self._leaving = False
+        super().__init__(*args, **kwargs)
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        await self._held(super().on_partitions_revoked(revoked))
+
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        await self._held(super().on_partitions_assigned(assigned, generation_id))
+
+    async def _held(self, answer: Awaitable[None]) -> None:
+        """Faust's part of a rebalance, and no way back into the group for an app that is stopping.
+
+        Its partitions would go to others while it still commits what it has in hand.
+        """
+        self._rebalance = asyncio.current_task()
+        try:
+            await answer
+            if self.app.should_stop and not self._leaving:
+                await asyncio.Event().wait()  # until `on_thread_stop`
+        finally:
+            self._rebalance = None
+
+    async def on_thread_stop(self) -> None:
+        self._leaving = True
+        if (rebalance := self._rebalance) is not None:
+            rebalance.cancel()  # the client waits for its end before it leaves the group
+            await asyncio.wait([rebalance])
+        await super().on_thread_stop()
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
-        consumer._isolation_level = "read_committed"  # Faust ties it to exactly-once; aiokafka reads it in start()
+        # an aborted transaction is not an event; Faust ties this to exactly-once, and aiokafka reads it in start()
+        consumer._isolation_level = "read_committed"
         return consumer
 
     def progress(self, tp: TP) -> tuple[int, int] | None:

@@ -9,7 +9,8 @@ from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.errors import KafkaError, TopicAlreadyExistsError
 
-from schemas.errors import Unavailable, UsageError
+from schemas.errors import UsageError
+from stream.kafka_access import Broker, check_credentials, failure, kafka_python_options
 
 # Small segments and an eager cleaner keep a restore short: a changelog holds many rows of the same key. The lag bounds
 # how long the log still holds what was replaced or removed, also where little is written: an erasure counts on it.
@@ -39,10 +40,10 @@ def changelog(app_id: str, table: str, partitions: int) -> TopicSpec:
 
 
 def create_topics(
-    bootstrap: str, specs: Iterable[TopicSpec], *, replication_factor: int = 1, timeout_seconds: float = 30.0
+    broker: Broker, specs: Iterable[TopicSpec], *, replication_factor: int = 1, timeout_seconds: float = 30.0
 ) -> list[str]:
     """Create those that are missing and return their names. Existing ones stay as they are: `check_topics` judges."""
-    with closing(_admin(bootstrap, timeout_seconds)) as admin:
+    with closing(_admin(broker, timeout_seconds)) as admin:
         there = set(admin.list_topics())
         missing = {spec.name: spec for spec in specs if spec.name not in there}
         return [spec.name for spec in missing.values() if _create(admin, spec, replication_factor, timeout_seconds)]
@@ -63,9 +64,9 @@ def _create(admin: Any, spec: TopicSpec, replication_factor: int, timeout_second
     return True
 
 
-def check_topics(bootstrap: str, specs: Sequence[TopicSpec], *, timeout_seconds: float = 30.0) -> None:
+def check_topics(broker: Broker, specs: Sequence[TopicSpec], *, timeout_seconds: float = 30.0) -> None:
     """Raise UsageError, with what to do, unless all topics exist, with these counts, and changelogs only compact."""
-    with closing(_admin(bootstrap, timeout_seconds)) as admin:
+    with closing(_admin(broker, timeout_seconds)) as admin:
         found = _partition_counts(admin, [spec.name for spec in specs])
         policies = _policies(admin, [spec.name for spec in specs if spec.compacted and spec.name in found])
     faults = [fault for spec in specs for fault in _faults(spec, found, policies)]
@@ -102,11 +103,12 @@ def _policies(admin: Any, names: Sequence[str]) -> dict[str, str]:
     return {name: keys["cleanup.policy"]["value"] for by_name in described.values() for name, keys in by_name.items()}
 
 
-def _admin(bootstrap: str, timeout_seconds: float) -> Any:
+def _admin(broker: Broker, timeout_seconds: float) -> Any:
     timeout_ms = int(timeout_seconds * 1000)
+    check_credentials(broker)
     try:
         return KafkaAdminClient(
-            bootstrap_servers=bootstrap.split(","), request_timeout_ms=timeout_ms, bootstrap_timeout_ms=timeout_ms
+            **kafka_python_options(broker), request_timeout_ms=timeout_ms, bootstrap_timeout_ms=timeout_ms
         )
     except (KafkaError, OSError) as error:
-        raise Unavailable(f"no Kafka answers at {bootstrap} ({error}): start it, or set [kafka] bootstrap") from error
+        raise failure(broker, error) from error

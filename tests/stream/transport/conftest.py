@@ -14,10 +14,14 @@ import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.errors import CoordinatorNotAvailableError
 
+from keenstream.stack.process import Command, full_argv
+from stream.topic_reader import read_topic
 from stream.transport import TopicSpec, changelog, create_topics
 from tests.stream.transport.worker_program import PARTITIONS, TABLE
 
-TIMEOUT_SECONDS = 60.0
+TIMEOUT_SECONDS = 90.0
+SESSION_SECONDS = 15.0  # a machine that stands still for less makes nobody repeat an event
+KILLED_SESSION_SECONDS = 6.0  # the broker's least: so long the next worker waits for one that was killed
 
 
 def eventually(true: Callable[[], bool], timeout_seconds: float = TIMEOUT_SECONDS) -> bool:
@@ -39,25 +43,32 @@ class Line(msgspec.Struct, frozen=True):
 
 
 class Bench:
-    """One test's app, topics, log and workers on the shared broker."""
+    """One test's app, topics, workers, and what each of them was given, on the shared broker."""
 
     def __init__(self, bootstrap: str, folder: Path, topics: int = 1) -> None:
         self.bootstrap = bootstrap
         self.app_id = f"transport-{uuid.uuid4().hex[:8]}"
         self.topics = [f"{self.app_id}-events-{number}" for number in range(topics)]
         self.folder = folder
-        self.logs: list[Path] = []  # one for each worker
+        self.given: list[Path] = []  # one file for each worker
         self.workers: list[subprocess.Popen[bytes]] = []
         specs = [TopicSpec(name=name, partitions=PARTITIONS) for name in self.topics]
         create_topics(bootstrap, [*specs, changelog(self.app_id, TABLE, PARTITIONS)])
 
-    def start(self, mode: str = "fold") -> "subprocess.Popen[bytes]":
-        log = self.folder / f"{self.app_id}-{len(self.workers)}.log"
-        log.touch()
-        self.logs.append(log)
+    def start(self, mode: str = "fold", session_seconds: float = SESSION_SECONDS) -> "subprocess.Popen[bytes]":
+        name = f"{self.app_id}-{len(self.workers)}-{mode}"
+        given = self.folder / f"{name}.given"
+        given.touch()
+        self.given.append(given)
         program = [sys.executable, "-m", "tests.stream.transport.worker_program"]
-        arguments = [self.bootstrap, self.app_id, str(log), mode, *self.topics]
-        worker = subprocess.Popen([*program, *arguments], start_new_session=True)
+        arguments = [self.bootstrap, self.app_id, str(given), str(session_seconds), mode, *self.topics]
+        with (self.folder / f"{name}.log").open("wb") as log:  # shown when the test fails
+            worker = subprocess.Popen(
+                full_argv(Command(argv=(*program, *arguments))),  # ends with us, however we end
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
         self.workers.append(worker)
         return worker
 
@@ -73,14 +84,14 @@ class Bench:
 
     def lines(self, worker: int | None = None) -> list[Line]:
         """What one worker, or all one after another, was given."""
-        logs = self.logs if worker is None else [self.logs[worker]]
-        whole = (row for log in logs for row in log.read_text().splitlines(keepends=True) if row[-1] == "\n")
+        files = self.given if worker is None else [self.given[worker]]
+        whole = (row for file in files for row in file.read_text().splitlines(keepends=True) if row[-1] == "\n")
         rows = (row.rstrip("\n").split(" ") for row in whole)
         return [Line(row[0], int(row[1]), int(row[2]), row[3], row[4], row[5]) for row in rows]
 
     def forget_lines(self) -> None:
-        for log in self.logs:
-            log.write_text("")
+        for file in self.given:
+            file.write_text("")
 
     def values(self) -> set[str]:
         return {line.value for line in self.lines()}
@@ -109,17 +120,15 @@ class Bench:
 
     def state(self) -> dict[bytes, bytes]:
         """The rows that the changelog gives to the next worker."""
-        consumer = KafkaConsumer(
-            bootstrap_servers=self.bootstrap, auto_offset_reset="earliest", consumer_timeout_ms=1500
-        )
-        topic = f"{self.app_id}-{TABLE}-changelog"
-        consumer.assign([TopicPartition(topic, partition) for partition in range(PARTITIONS)])
-        rows = {record.key: record.value for record in consumer}
-        consumer.close()
+        changes = read_topic(self.bootstrap, f"{self.app_id}-{TABLE}-changelog", timeout_seconds=TIMEOUT_SECONDS)
+        rows = {record.key: record.value for record in changes}
         return {key: value for key, value in rows.items() if value is not None}
 
     def end(self, worker: "subprocess.Popen[bytes]", how: signal.Signals = signal.SIGTERM) -> int:
         os.killpg(worker.pid, how)
+        return self.ended(worker)
+
+    def ended(self, worker: "subprocess.Popen[bytes]") -> int:
         return worker.wait(TIMEOUT_SECONDS)
 
     def close(self) -> None:

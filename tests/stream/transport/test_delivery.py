@@ -8,11 +8,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka import KafkaProducer
 
+from stream.topic_reader import read_topic
 from stream.transport import TopicSpec, create_topics
-from tests.stream.transport.conftest import Bench, Line, eventually
-from tests.stream.transport.worker_program import PARTITIONS
+from tests.stream.transport.conftest import TIMEOUT_SECONDS, Bench, Line, eventually
+from tests.stream.transport.worker_program import PARTITIONS, STALL_SECONDS
 
 pytestmark = pytest.mark.stack
 
@@ -135,12 +136,7 @@ def test_holes_left_by_compaction_hold_up_no_commit(bench: Bench) -> None:
 
 
 def readable(bench: Bench) -> int:
-    consumer = KafkaConsumer(bootstrap_servers=bench.bootstrap, auto_offset_reset="earliest", consumer_timeout_ms=500)
-    try:
-        consumer.assign([TopicPartition(bench.topics[0], partition) for partition in range(PARTITIONS)])
-        return sum(1 for _ in consumer)
-    finally:
-        consumer.close()
+    return sum(1 for _ in read_topic(bench.bootstrap, bench.topics[0], timeout_seconds=TIMEOUT_SECONDS))
 
 
 def test_a_partition_with_nothing_but_aborted_records_is_no_stall(bench: Bench) -> None:
@@ -163,7 +159,7 @@ def test_a_partition_with_nothing_but_aborted_records_is_no_stall(bench: Bench) 
     producer.flush()
     producer.abort_transaction()
     producer.close()
-    time.sleep(5.0)  # more than twice the time that a stall may last
+    time.sleep(STALL_SECONDS + 1.0)  # one that stalls would be gone
     assert worker.poll() is None
     assert bench.end(worker) == 0
 
@@ -181,5 +177,5 @@ def test_a_commit_that_failed_is_tried_again_without_new_records(bench: Bench) -
     values = bench.produce(100)
     worker = bench.start("forgetful")
     assert eventually(lambda: bench.values() == set(values))
-    assert eventually(lambda: bench.committed() == bench.ends(), 10.0)
+    assert eventually(lambda: bench.committed() == bench.ends())
     assert bench.end(worker) == 0

@@ -1,6 +1,6 @@
-"""A worker that logs what it is given and keeps the ids of each key as state; tests run it as a process and kill it.
+"""A worker that writes down what it is given and keeps the ids of each key as state; tests run it and kill it.
 
-python -m tests.stream.transport.worker_program BOOTSTRAP APP LOG MODE TOPIC...
+python -m tests.stream.transport.worker_program BOOTSTRAP APP GIVEN SESSION_SECONDS MODE TOPIC...
 """
 
 import asyncio
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import faust
+import msgspec
 
 from stream.transport import Record, StateTable, Transport, WorkerSettings, batches, create_app, run_worker
 from stream.transport.app import App
@@ -20,9 +21,8 @@ from stream.transport.consumer import Consumer
 
 PARTITIONS = 4
 TABLE = "ids"
-SETTINGS = WorkerSettings(
-    session_timeout_seconds=6.0, commit_interval_seconds=0.3, run_records=200, stall_seconds=60.0, shutdown_seconds=15.0
-)
+SETTINGS = WorkerSettings(commit_interval_seconds=0.3, run_records=200, stall_seconds=60.0, shutdown_seconds=45.0)
+STALL_SECONDS = 5.0  # of the modes that watch for it
 Agent = Callable[[Any], Awaitable[None]]
 
 
@@ -59,6 +59,17 @@ def folding(log: Log, table: StateTable) -> Agent:
                 key = record.key or b""
                 held[key] = with_ids(held.get(key) or table.row(record.partition, key), [record])
             await table.write(rows)
+
+    return agent
+
+
+def slow(log: Log) -> Agent:
+    """Every batch takes a while."""
+
+    async def agent(stream: Any) -> None:
+        async for batch in batches(stream, max_records=500, within_seconds=0.1):
+            log.write(batch.records)
+            await asyncio.sleep(3.0)
 
     return agent
 
@@ -160,12 +171,18 @@ def plain(bootstrap: str, app_id: str, log: Log, topics: list[str], folder: Path
     return app
 
 
-def build(mode: str, bootstrap: str, app_id: str, log: Log, topics: list[str], folder: Path) -> App:
-    settings = SETTINGS
+def settings_of(mode: str, session_seconds: float) -> WorkerSettings:
+    changes: dict[str, float] = {"session_timeout_seconds": session_seconds}
     if mode in ("stalls", "watched"):
-        settings = WorkerSettings(session_timeout_seconds=6.0, commit_interval_seconds=0.3, stall_seconds=2.0)
+        changes["stall_seconds"] = STALL_SECONDS
     if mode == "late":
-        settings = WorkerSettings(session_timeout_seconds=6.0, recovery_seconds=0.6)
+        changes["recovery_seconds"] = 0.1
+    return msgspec.structs.replace(SETTINGS, **changes)
+
+
+def build(
+    mode: str, bootstrap: str, app_id: str, log: Log, topics: list[str], folder: Path, settings: WorkerSettings
+) -> App:
     app = create_app(app_id, bootstrap, data_folder=folder, settings=settings)
     if mode == "bare":
         app.run_agent(*topics)(passing(log))
@@ -178,13 +195,19 @@ def build(mode: str, bootstrap: str, app_id: str, log: Log, topics: list[str], f
     elif mode in ("slow", "stalls"):
         app.agent(app.run_topic(*topics), concurrency=4)(slow_first(log))
     else:
-        agents = {"hold": holding_first(log), "fail": failing(log), "pause": pausing(app, log), "late": failing(log)}
+        agents = {
+            "hold": holding_first(log),
+            "fail": failing(log),
+            "pause": pausing(app, log),
+            "late": failing(log),
+            "lasting": slow(log),
+        }
         app.run_agent(*topics)(agents[mode])
     return app
 
 
 def main(arguments: list[str]) -> int:
-    bootstrap, app_id, path, mode, *topics = arguments
+    bootstrap, app_id, path, session_seconds, mode, *topics = arguments
     logging.basicConfig(level=os.environ.get("WORKER_LOG_LEVEL", "WARNING"), format="%(asctime)s %(name)s: %(message)s")
     log = Log(Path(path))
     with tempfile.TemporaryDirectory() as folder:
@@ -192,7 +215,8 @@ def main(arguments: list[str]) -> int:
             plain(bootstrap, app_id, log, topics, Path(folder)).Worker(
                 quiet=True, loglevel="ERROR"
             ).execute_from_commandline()
-        return run_worker(build(mode, bootstrap, app_id, log, topics, Path(folder)))
+        settings = settings_of(mode, float(session_seconds))
+        return run_worker(build(mode, bootstrap, app_id, log, topics, Path(folder), settings))
 
 
 if __name__ == "__main__":
