@@ -1,8 +1,9 @@
 """Settings: frozen groups, read once from one TOML file and the environment, then passed in.
 
 Precedence: defaults < TOML < environment. The environment variable of `[kafka] bootstrap` is
-`KEENSTREAM_KAFKA_BOOTSTRAP`; lists are comma-separated there. A wrong type is a `UsageError`, and so is an unknown name
-in the file. A secret comes from the environment or from a file of its own (`..._file`): settings files get copied.
+`KEENSTREAM_KAFKA_BOOTSTRAP`; lists are comma-separated there, and `KEENSTREAM_EXPERIMENTS` is a JSON array of what
+`[[experiments]]` tables are in the file. A wrong type is a `UsageError`, and so is an unknown name in the file. A
+secret comes from the environment or from a file of its own (`..._file`): settings files get copied.
 """
 
 import os
@@ -14,6 +15,7 @@ from typing import Any, Literal
 import msgspec
 
 from schemas.errors import UsageError
+from schemas.experiment import Experiment, check_experiments
 from schemas.secret import Secret, decode_secret, reveal_secret
 
 ENVIRONMENT_PREFIX = "KEENSTREAM_"
@@ -95,6 +97,20 @@ class Articles(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     sweep_seconds: float = 300.0
 
 
+class Matches(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The reverse path: which readers are told of a new article."""
+
+    min_similarity: float = 0.5  # cosine of the article and a stored query
+    max_readers: int = 200  # of one article, the most similar first; 0 = nobody is told
+    per_reader_hour: int = 10  # articles that one reader is told of in any hour
+    article_age_seconds: float = 6 * 3_600.0  # an article published longer ago is not announced
+    max_streams: int = 500  # open GET /v1/users/{id}/fresh of one API process
+    heartbeat_seconds: float = 15.0  # of a stream on which nothing happens
+    held_matches: int = 50_000  # latest ones kept in an API process, for streams that come back
+    held_per_reader: int = 20
+    held_seconds: float = 600.0  # so far back an API process reads at its start
+
+
 class Api(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     host: str = "127.0.0.1"
     port: int = 8080
@@ -144,9 +160,16 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     refresh: Refresh = Refresh()
     interests: Interests = Interests()
     articles: Articles = Articles()
+    matches: Matches = Matches()
     api: Api = Api()
     registry: Registry = Registry()
     archive: Archive = Archive()
+    experiments: tuple[Experiment, ...] = ()  # one at a time
+
+
+EXPERIMENTS = "experiments"  # the only setting that is no group
+EXPERIMENTS_VARIABLE = f"{ENVIRONMENT_PREFIX}{EXPERIMENTS}".upper()
+_GROUPS = tuple(field for field in msgspec.structs.fields(Config) if field.name != EXPERIMENTS)
 
 
 def load_config(path: Path | None = None, environment: Mapping[str, str] = os.environ) -> Config:
@@ -155,8 +178,12 @@ def load_config(path: Path | None = None, environment: Mapping[str, str] = os.en
     _refuse_secrets(raw, path)
     for group, name, value in _from_environment(environment):
         raw.setdefault(group, {})[name] = value
+    if given := environment.get(EXPERIMENTS_VARIABLE):
+        raw[EXPERIMENTS] = _read_experiments(given)
     try:
-        return msgspec.convert(raw, Config, strict=False, dec_hook=decode_secret)
+        config = msgspec.convert(raw, Config, strict=False, dec_hook=decode_secret)
+        check_experiments(config.experiments)
+        return config
     except msgspec.ValidationError as error:
         source = f"{path} or the environment" if path else "the environment"
         raise UsageError(f"setting in {source}: {error}") from error
@@ -165,7 +192,8 @@ def load_config(path: Path | None = None, environment: Mapping[str, str] = os.en
 def environment_of(config: Config) -> dict[str, str]:
     """The environment variables that reproduce `config`, secrets included, for a child process."""
     groups = msgspec.to_builtins(config, enc_hook=reveal_secret)
-    return {
+    experiments = msgspec.json.encode(groups.pop(EXPERIMENTS)).decode()
+    return {EXPERIMENTS_VARIABLE: experiments} | {
         f"{ENVIRONMENT_PREFIX}{group}_{name}".upper(): ",".join(value)
         if isinstance(value, list | tuple)
         else str(value)
@@ -174,7 +202,7 @@ def environment_of(config: Config) -> dict[str, str]:
     }
 
 
-def _read_toml(path: Path) -> dict[str, dict[str, Any]]:
+def _read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -183,8 +211,15 @@ def _read_toml(path: Path) -> dict[str, dict[str, Any]]:
         raise UsageError(f"{path} is not TOML: {error}") from error
 
 
+def _read_experiments(text: str) -> Any:
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError as error:
+        raise UsageError(f"{EXPERIMENTS_VARIABLE} is not a JSON array of experiments: {error}") from error
+
+
 def _refuse_secrets(raw: Mapping[str, Any], path: Path | None) -> None:
-    for group in msgspec.structs.fields(Config):
+    for group in _GROUPS:
         for field in msgspec.structs.fields(group.type):
             given = raw.get(group.name)
             if field.type is Secret and isinstance(given, Mapping) and field.name in given:
@@ -195,7 +230,7 @@ def _refuse_secrets(raw: Mapping[str, Any], path: Path | None) -> None:
 
 def _from_environment(environment: Mapping[str, str]) -> list[tuple[str, str, Any]]:
     found: list[tuple[str, str, Any]] = []
-    for group in msgspec.structs.fields(Config):
+    for group in _GROUPS:
         for field in msgspec.structs.fields(group.type):
             text = environment.get(f"{ENVIRONMENT_PREFIX}{group.name}_{field.name}".upper())
             if text is not None:
