@@ -1,8 +1,11 @@
-"""The real parts, each started at the first test that asks for it, on free ports, and ended with the session."""
+"""The real parts, each started at the first test that asks for it, on free ports, and ended with the session.
 
-from collections.abc import Iterator
+What their processes and the workers wrote is shown with a test that fails.
+"""
+
+from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -10,6 +13,33 @@ if TYPE_CHECKING:  # tests of plain rules do not wait for the clients of servers
     from keenstream.stack.kafka import KafkaServer
     from keenstream.stack.milvus import MilvusServer
     from keenstream.stack.triton import TritonServer
+
+SHOWN_LOGS, SHOWN_LINES = 8, 30
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: "pytest.CallInfo[Any]"
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.failed:
+        report.sections += _ends_of_logs(item.config, call.start)
+    return report
+
+
+def _ends_of_logs(config: pytest.Config, since: float) -> list[tuple[str, str]]:
+    """The last lines of the logs below the session's folder to which something was written since then."""
+    from keenstream.stack.process import last_lines
+
+    base: Path = config._tmp_path_factory.getbasetemp()  # type: ignore[attr-defined]
+    changed = {log: log.stat().st_mtime for log in base.rglob("*log") if _is_log(log)}
+    latest = sorted((log for log in changed if changed[log] >= since), key=changed.__getitem__)[-SHOWN_LOGS:]
+    return [(f"end of {log.relative_to(base)}", last_lines(log, SHOWN_LINES)) for log in latest]
+
+
+def _is_log(path: Path) -> bool:
+    """Not one of Kafka's segments, whose names are numbers."""
+    return path.suffix in ("", ".log") and not path.stem.isdigit() and path.is_file()
 
 
 @pytest.fixture(scope="session")
