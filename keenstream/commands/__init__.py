@@ -12,6 +12,7 @@ def application() -> typer.Typer:
         dead_letters,
         demo,
         doctor,
+        erase,
         feed,
         models,
         prepare,
@@ -42,6 +43,7 @@ def application() -> typer.Typer:
     app.command("send")(feed.send)
     app.command("ingest")(feed.ingest)
     app.command("show")(show.show)
+    app.command("erase")(erase.erase)
     app.command("simulate")(simulate.simulate)
     app.command("bench", context_settings=bench.PASS_ON, add_help_option=False)(bench.bench)
     app.command("doctor")(doctor.doctor)

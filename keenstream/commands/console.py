@@ -1,5 +1,7 @@
 """What all commands print with: one console for people, JSON for machines, one form of progress bar."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
@@ -38,3 +40,10 @@ def count_progress() -> Progress:
         console=Console(stderr=True),
         transient=True,
     )
+
+
+@contextmanager
+def step_progress(title: str) -> Iterator[Callable[[str], None]]:
+    """A spinner on standard error that says what is being done; call what it gives with each step."""
+    with Console(stderr=True).status(title) as status:
+        yield lambda step: status.update(f"{title}: {step}")

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated
 
 import msgspec
-from fastapi import APIRouter, FastAPI, Path, Query, Request, Response
+from fastapi import APIRouter, FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -21,6 +21,7 @@ from schemas.profile import Signal, UserProfile, fingerprint, seen_articles
 from stream.api import documentation
 from stream.api.access import AccessScope, KeyRing, is_local, is_locked, needs
 from stream.api.documentation import EXAMPLES, body, documented, responses
+from stream.api.erasure import Eraser, add_erasure
 from stream.api.event_intake import EventIntake
 from stream.api.http import (
     Timer,
@@ -47,19 +48,15 @@ from stream.api.messages import (
     SearchRequest,
     SignalAnswer,
 )
+from stream.api.parameters import UserId
 from stream.api.readiness import parts_of, readiness
 from stream.api.recommender import Recommender
 from stream.api.views import ReaderViews
+from stream.erasure.service import EraseService
 from stream.producer import Producer
 
 MAX_EXCLUDED = 1_000
 
-UserId = Annotated[
-    str,
-    Path(
-        min_length=1, max_length=128, pattern=r"^[^\x00-\x1f\x7f]+$", examples=["reader-42"], description="The reader."
-    ),
-]
 Count = Annotated[int, Query(ge=1, le=MAX_CANDIDATES, description="How many articles.")]
 Excluded = Annotated[
     list[str] | None,
@@ -78,6 +75,7 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     check_kafka: Callable[[], Awaitable[object]]
     clock_ms: Callable[[], int]
     codecs: Codecs = JSON_CODECS
+    eraser: Eraser | None = None  # None = over these parts
 
 
 class Routers(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,6 +104,8 @@ def create_api(config: Config, parts: Parts) -> FastAPI:
     _add_candidates(routers.read, parts)
     _add_knowledge(routers.read, parts)
     _add_search(routers.read, parts)
+    eraser = parts.eraser or EraseService(config, parts.store, parts.producer, parts.clock_ms, codecs=parts.codecs)
+    add_erasure(routers.erase, eraser, request_seconds=config.api.request_seconds)
     _add_operations(routers.operations, parts)
     _add_health(app)
     for router in (routers.write, routers.read, routers.erase, routers.operations):
@@ -144,8 +144,9 @@ def _add_events(router: APIRouter, config: Config, parts: Parts) -> None:
     async def post_events(request: Request) -> Response:
         """1 to 1000 events. The answer comes when the broker has them, with one result for each event, in order.
 
-        Sending an event again is harmless: `event_id` names it. One without consent is dropped here and stored nowhere. 422 when none of the events can be taken, 503 when the
-        broker did not confirm all good ones; the results then say which to send again.
+        Sending an event again is harmless: `event_id` names it. An event without consent is dropped here and stored
+        nowhere. 422 when none of the events can be taken, 503 when the broker did not confirm all good ones; the
+        results then say which to send again.
         """
         taken = await intake.take(await read_body(request))
         return answer(taken, 503 if taken.unknown else 200 if taken.accepted or taken.dropped else 422)

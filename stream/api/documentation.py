@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 from fastapi import FastAPI
 
+from schemas.erasure import ErasureReceipt
 from schemas.event import Event
 from stream.api import messages
 
@@ -21,6 +22,7 @@ _DOCUMENTED: tuple[type[msgspec.Struct], ...] = (
     messages.HealthAnswer,
     messages.ReadinessAnswer,
     Event,
+    ErasureReceipt,
 )
 _NOW = 1_767_225_600_000
 

@@ -47,9 +47,8 @@ class Tail:
         await self._consumer.start()
         there = await self._consumer.topics()
         if missing := [topic for topic in self._topics if topic not in there]:
-            raise UsageError(
-                f"there is no topic {', '.join(missing)} at {settings_of(self._broker).bootstrap}: run `keenstream prepare`"
-            )
+            address = settings_of(self._broker).bootstrap
+            raise UsageError(f"there is no topic {', '.join(missing)} at {address}: run `keenstream prepare`")
         counts = {topic: len(self._consumer.partitions_for_topic(topic) or ()) for topic in self._topics}
         partitions = [aiokafka.TopicPartition(t, partition_of(self._key, count)) for t, count in counts.items()]
         self._consumer.assign(partitions)

@@ -14,6 +14,7 @@ from schemas.clients.memory_store import MemoryStore
 from schemas.clients.vector_store import StoredArticle, signal_write, student_write
 from schemas.codec import LISTS
 from schemas.config import Api, Config
+from schemas.erasure import ErasureReceipt, StoreReceipt, StoreState
 from schemas.errors import Unavailable
 from schemas.names import Topic
 from schemas.profile import Signal, UserProfile
@@ -73,12 +74,40 @@ class SwitchedEmbedder(MemoryEmbedder):
         return await super().embed(texts)
 
 
+class ScriptedEraser:
+    """Answers each erasure with these stores; without any, Kafka is away."""
+
+    def __init__(self) -> None:
+        self.states: dict[str, StoreState] = {"profile": "clean", "queries": "clean"}
+        self.asked, self.waited = "", 0.0
+
+    async def erase(self, user_id: str, *, wait_seconds: float) -> ErasureReceipt:
+        self.asked, self.waited = user_id, wait_seconds
+        if not self.states:
+            raise Unavailable("Kafka does not answer: start it with `keenstream stack up`")
+        stores = [
+            msgspec.convert({"store": store, "state": state, "unit": "rows", "found": 3}, StoreReceipt)
+            for store, state in self.states.items()
+        ]
+        return ErasureReceipt(
+            user_id=user_id,
+            erased_before=NOW,
+            requested_at=NOW,
+            answered_at=NOW + 5,
+            online_seconds=0.005,
+            found_anything=True,
+            complete=all(state == "clean" for state in self.states.values()),
+            stores=tuple(stores),
+        )
+
+
 class World:
     """The API, its twins, and what a test wants to be true of them."""
 
     def __init__(self, settings: Api) -> None:
         self.now_ms, self.seconds = NOW, 0.0
         self.store, self.embedder, self.producer = SwitchedStore(), SwitchedEmbedder(), MemoryProducer()
+        self.eraser = ScriptedEraser()
         self.kafka_away = False
         self.cache = QueryCache(self.store, readers=settings.vector_cache_readers, monotonic=lambda: self.seconds)
         self.recommender = Recommender(settings, self.store, self.cache, lambda: self.seconds)
@@ -97,6 +126,7 @@ class World:
             embedder=self.embedder,
             check_kafka=self._check_kafka,
             clock_ms=lambda: self.now_ms,
+            eraser=self.eraser,
         )
         self.app = create_api(Config(api=settings), parts)
         transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)

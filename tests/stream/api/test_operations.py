@@ -71,6 +71,7 @@ async def test_every_route_is_documented_with_its_messages(world: World) -> None
     document = (await world.client.get("/openapi.json")).json()
     assert set(document["paths"]) == {
         "/v1/events",
+        "/v1/users/{user_id}",
         "/v1/users/{user_id}/candidates",
         "/v1/users/{user_id}/queries",
         "/v1/users/{user_id}/profile",
