@@ -1,0 +1,123 @@
+"""What an analysis is about: one TOML file, checked before a byte of the log is read."""
+
+import tomllib
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+
+from schemas.errors import UsageError
+from schemas.experiment import Experiment, Name, Share, check_experiment
+
+Role = Literal["primary", "secondary", "guardrail"]
+Counted = Literal["click", "dwell", "visit", "impression", "request"]
+Aggregate = Literal["count", "sum", "any", "days", "articles"]
+Days = Annotated[float, msgspec.Meta(gt=0, le=3_650)]
+Alpha = Annotated[float, msgspec.Meta(gt=0, lt=0.5)]
+
+
+class Count(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One number for each user, over what happened from the user's first exposure on.
+
+    `count`: how many; `sum`: of their values (dwell seconds); `any`: 1 or 0; `days`: distinct days (activity, DAU);
+    `articles`: distinct articles.
+    """
+
+    of: Counted
+    aggregate: Aggregate = "count"
+    after_days: Annotated[float, msgspec.Meta(ge=0)] = 0.0  # retention: only what happened from this age on
+    exclusive: bool = False  # only with articles that no other path would have brought
+    cap: Annotated[float, msgspec.Meta(gt=0.5, lt=1)] | None = None  # quantile of all users at which values are cut
+
+
+class Metric(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A mean or proportion (no denominator), a ratio, or a quantile of the numerator."""
+
+    name: Name
+    role: Role = "secondary"
+    numerator: Count
+    denominator: Count | None = None
+    quantile: Annotated[float, msgspec.Meta(gt=0, lt=1)] | None = None
+    higher_is_better: bool = True
+    margin: Annotated[float, msgspec.Meta(gt=0, lt=1)] | None = None  # of a guardrail: the share it may lose
+    cuped: bool = True
+
+
+class Trust(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What must hold for a verdict."""
+
+    sample_ratio_p_value: Alpha = 0.001
+    max_crossover_share: Share = 0.01
+    max_quarantined_share: Share = 0.01
+    max_reassigned_share: Share = 0.001  # logged in another arm than `assign_arm` gives
+
+
+class Analysis(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One experiment, its metrics, and how certain the answer must be."""
+
+    experiment: Experiment
+    control: Name
+    metrics: Annotated[tuple[Metric, ...], msgspec.Meta(min_length=1)]
+    starts_at: datetime | None = None  # default: the first phase
+    ends_at: datetime | None = None  # the watermark: what is later is not there yet; default: the last event
+    window_days: Days = 1.0  # an outcome counts this long after a user's first exposure
+    history_days: Days = 14.0  # before it: the covariate
+    cold_signals: Annotated[int, msgspec.Meta(ge=0)] = 3  # at first exposure: at most so many make a cold reader
+    alpha: Alpha = 0.05
+    expected_users: int | None = None  # for the information fraction of planned looks
+    only_triggered: bool = False
+    trust: Trust = Trust()
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """The control first."""
+        others = (arm.name for arm in self.experiment.arms if arm.name != self.control)
+        return (self.control, *others)
+
+
+def read_analysis(path: Path) -> Analysis:
+    """The analysis in `path`; UsageError names the field and what is wrong with it."""
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        found = msgspec.convert(raw, Analysis)
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not TOML: {error}") from error
+    except msgspec.ValidationError as error:
+        raise UsageError(f"{path}: {error}") from error
+    return check_analysis(found)
+
+
+def check_analysis(analysis: Analysis) -> Analysis:
+    """`analysis`, when its parts agree."""
+    check_experiment(analysis.experiment)
+    if analysis.experiment.arm(analysis.control) is None:
+        raise UsageError(f"control: there is no arm {analysis.control}")
+    names = [metric.name for metric in analysis.metrics]
+    if len(set(names)) < len(names):
+        raise UsageError("metrics: two of them have the same name")
+    if sum(metric.role == "primary" for metric in analysis.metrics) != 1:
+        raise UsageError("metrics: exactly one must have role = 'primary'")
+    for metric in analysis.metrics:
+        _check_metric(metric)
+    return analysis
+
+
+def _check_metric(metric: Metric) -> None:
+    where = f"metric {metric.name}"
+    if metric.role == "guardrail" and metric.margin is None:
+        raise UsageError(f"{where}: a guardrail needs a margin, the share of the control that it may lose")
+    if metric.quantile is not None and (metric.denominator is not None or metric.numerator.cap is not None):
+        raise UsageError(f"{where}: a quantile has no denominator and no cap")
+    for count in (metric.numerator, metric.denominator):
+        if count is not None:
+            _check_count(where, count)
+
+
+def _check_count(where: str, count: Count) -> None:
+    if count.of in ("impression", "request") and count.aggregate == "sum":
+        raise UsageError(f"{where}: {count.of}s have no value to sum; use aggregate = 'count'")
+    if count.of == "visit" and count.aggregate == "articles":
+        raise UsageError(f"{where}: visits name no article")

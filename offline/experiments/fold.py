@@ -1,0 +1,151 @@
+"""All rows of some users, folded to one row for each user and phase: the unit of every test that follows.
+
+Pure: two Arrow tables in, one out, the same whatever the order of rows and however often a row is repeated. The work is
+DuckDB's, in vectors, over a bucket of users that fits in memory.
+"""
+
+from typing import Final
+
+import duckdb
+import msgspec
+import pyarrow as pa
+
+from offline.experiments.definition import Aggregate, Analysis, Count
+
+DAY_MS: Final = 86_400_000
+
+_AGGREGATES: Final[dict[Aggregate, str]] = {
+    "count": "count(*) FILTER (WHERE {holds})",
+    "sum": "coalesce(sum(value) FILTER (WHERE {holds}), 0)",
+    "any": "count(*) FILTER (WHERE {holds}) > 0",
+    "days": "count(DISTINCT time_ms // {day}) FILTER (WHERE {holds})",
+    "articles": "count(DISTINCT article_id) FILTER (WHERE {holds})",
+}
+
+# A repeated log line repeats its id. The earliest is kept: at-least-once delivery only ever repeats later.
+_HAPPENED: Final = """
+CREATE TEMP TABLE shown AS
+    SELECT exposure_id, any_value(user_id) AS user_id, any_value(request_id) AS request_id, min(exposed_at) AS time_ms,
+        any_value(article_id) AS article_id, any_value(exclusive) AS exclusive, any_value(experiment) AS experiment,
+        any_value(arm) AS arm, any_value(phase) AS phase, any_value(triggered) AS triggered,
+        any_value(reader_signals) AS reader_signals
+    FROM exposures GROUP BY exposure_id;
+CREATE TEMP TABLE done AS
+    SELECT outcome_id, any_value(user_id) AS user_id, any_value(request_id) AS request_id, min(occurred_at) AS time_ms,
+        any_value(article_id) AS article_id, any_value(kind) AS kind, any_value(value) AS value
+    FROM outcomes GROUP BY outcome_id;
+CREATE TEMP TABLE answered AS
+    SELECT request_id, min(time_ms) AS time_ms, list(article_id) FILTER (WHERE exclusive) AS exclusive
+    FROM shown GROUP BY request_id;
+CREATE TEMP TABLE happened AS
+    SELECT user_id, time_ms, 'impression' AS kind, 1.0 AS value, article_id, exclusive
+        FROM shown WHERE article_id IS NOT NULL
+    UNION ALL
+    SELECT user_id, min(time_ms), 'request', 1.0, NULL, false FROM shown GROUP BY user_id, request_id
+    UNION ALL
+    SELECT done.user_id, done.time_ms, kind, value, article_id,
+        coalesce(list_contains(answered.exclusive, article_id), false)
+        FROM done LEFT JOIN answered USING (request_id)
+        WHERE answered.time_ms IS NULL OR done.time_ms >= answered.time_ms;
+"""
+
+_UNITS: Final = """
+CREATE TEMP TABLE units AS
+    SELECT user_id, phase, min(time_ms) AS first_at, count(DISTINCT arm) AS arms,
+        arg_min(arm, (time_ms, exposure_id)) AS arm, arg_min(reader_signals, (time_ms, exposure_id)) AS reader_signals,
+        bool_or(triggered) AS triggered
+    FROM shown WHERE experiment = $experiment AND ($everyone OR triggered) GROUP BY user_id, phase;
+"""
+
+
+class FoldCounts(msgspec.Struct, frozen=True, kw_only=True):
+    """Rows that a bucket held, and those that did not count. Addable."""
+
+    exposures: int = 0
+    repeated_exposures: int = 0
+    outcomes: int = 0
+    repeated_outcomes: int = 0
+    unmatched_outcomes: int = 0  # they name a request that the log does not hold; counted like the others
+    outcomes_before_exposure: int = 0  # a clock is wrong: left out
+
+    def __add__(self, other: "FoldCounts") -> "FoldCounts":
+        return FoldCounts(**{name: getattr(self, name) + getattr(other, name) for name in self.__struct_fields__})
+
+
+class Folded(msgspec.Struct, frozen=True, eq=False):
+    """`users`: one row for each user and phase, sorted: user_id, phase, arm, arms (how many the user was seen in),
+    first_at, day (since the experiment's start), cold, triggered, mature, and for metric number i the columns
+    numerator_i, denominator_i, pre_numerator_i, pre_denominator_i."""
+
+    users: pa.Table
+    counts: FoldCounts
+
+
+def fold_users(exposures: pa.Table, outcomes: pa.Table, analysis: Analysis, *, watermark_ms: int) -> Folded:
+    """`exposures` and `outcomes` hold every row of each user in them (columns as in schemas/exposure.py)."""
+    with duckdb.connect(":memory:", config={"threads": 1}) as session:
+        session.register("exposures", exposures)
+        session.register("outcomes", outcomes)
+        session.execute(_HAPPENED)
+        session.execute(_UNITS, {"experiment": analysis.experiment.name, "everyone": not analysis.only_triggered})
+        users = session.sql(_fold_statement(analysis, watermark_ms)).to_arrow_table()
+        return Folded(users, _counts(session))
+
+
+def _fold_statement(analysis: Analysis, watermark_ms: int) -> str:
+    start_ms = int(analysis.experiment.phases[0].starts_at.timestamp() * 1000)
+    window_ms = round(analysis.window_days * DAY_MS)
+    columns = ",\n        ".join(
+        f"({expression})::DOUBLE AS {name}_{number}"
+        for number, metric in enumerate(analysis.metrics)
+        for name, expression in _four(metric.numerator, metric.denominator, analysis)
+    )
+    return f"""
+    SELECT user_id, phase, any_value(arm) AS arm, any_value(arms)::INTEGER AS arms, first_at,
+        ((first_at - {start_ms}) // {DAY_MS})::INTEGER AS day,
+        any_value(reader_signals) <= {analysis.cold_signals} AS cold, any_value(triggered) AS triggered,
+        first_at + {window_ms} <= {watermark_ms} AS mature,
+        {columns}
+    FROM units LEFT JOIN happened USING (user_id) GROUP BY user_id, phase, first_at ORDER BY user_id, phase
+    """
+
+
+def _four(numerator: Count, denominator: Count | None, analysis: Analysis) -> list[tuple[str, str]]:
+    window_ms, history_ms = round(analysis.window_days * DAY_MS), round(analysis.history_days * DAY_MS)
+
+    def during(count: Count | None) -> str:
+        after_ms = round(count.after_days * DAY_MS) if count else 0
+        return _expression(count, f"time_ms BETWEEN first_at + {after_ms} AND first_at + {window_ms}")
+
+    def before(count: Count | None) -> str:
+        return _expression(count, f"time_ms >= first_at - {history_ms} AND time_ms < first_at")
+
+    return [
+        ("numerator", during(numerator)),
+        ("denominator", during(denominator)),
+        ("pre_numerator", before(numerator)),
+        ("pre_denominator", before(denominator)),
+    ]
+
+
+def _expression(count: Count | None, period: str) -> str:
+    if count is None:
+        return "1"
+    exclusive = " AND exclusive" if count.exclusive else ""
+    return _AGGREGATES[count.aggregate].format(holds=f"kind = '{count.of}'{exclusive} AND {period}", day=DAY_MS)
+
+
+def _counts(session: "duckdb.DuckDBPyConnection") -> FoldCounts:
+    def number(query: str) -> int:
+        row = session.execute(f"SELECT count(*) FROM {query}").fetchone()
+        return int(row[0]) if row else 0
+
+    exposures, outcomes = number("exposures"), number("outcomes")
+    return FoldCounts(
+        exposures=exposures,
+        repeated_exposures=exposures - number("shown"),
+        outcomes=outcomes,
+        repeated_outcomes=outcomes - number("done"),
+        unmatched_outcomes=number("done ANTI JOIN answered USING (request_id) WHERE request_id IS NOT NULL"),
+        outcomes_before_exposure=number("done JOIN answered USING (request_id) WHERE done.time_ms < answered.time_ms"),
+    )
