@@ -33,6 +33,12 @@ def _articles(config: Config, folder: Path) -> int:
     return run(config, folder)
 
 
+def _matches(config: Config, folder: Path) -> int:
+    from stream.matches.worker import run
+
+    return run(config, folder)
+
+
 def _api(config: Config, folder: Path) -> int:
     from stream.api.server import run
 
@@ -51,6 +57,7 @@ RUNNERS: dict[str, Runner] = {
     "signals": _signals,
     "interests": _interests,
     "articles": _articles,
+    "matches": _matches,
     "archive": _archive,
     "api": _api,
 }
@@ -61,10 +68,8 @@ def prepare(config: Config) -> list[str]:
     from stream.topics import all_topics
     from stream.transport import check_topics, create_topics
 
-    created = create_topics(
-        config.kafka.bootstrap, all_topics(config), replication_factor=config.kafka.replication_factor
-    )
-    check_topics(config.kafka.bootstrap, all_topics(config))
+    created = create_topics(config.kafka, all_topics(config), replication_factor=config.kafka.replication_factor)
+    check_topics(config.kafka, all_topics(config))
     asyncio.run(_prepare_collections(config))
     return created
 

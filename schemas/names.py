@@ -15,6 +15,8 @@ class Topic:
     ARTICLES: Final = "articles"  # key = article_id
     EXPOSURES: Final = "exposures"
     OUTCOMES: Final = "outcomes"
+    MATCH_CANDIDATES: Final = "match-candidates"  # who may be told of a new article; not yet bounded by the hour
+    MATCHES_CHANGELOG: Final = "keenstream-matches-readers-changelog"  # compacted
     FRESH_MATCHES: Final = "fresh-matches"
     ERASURES: Final = "erasures"  # compacted: who was erased, and up to when
     DEAD_LETTERS: Final = "dead-letters"  # key = source topic, partition and offset
@@ -35,6 +37,7 @@ class App:
 
 
 PROFILE_TABLE: Final = "profiles"
+MATCH_TABLE: Final = "readers"
 
 
 class Model:

@@ -52,6 +52,11 @@ ARCHIVE_WRITE_SECONDS: Final = Histogram(
     "keenstream_archive_write_seconds", "Time to write one range", ["topic"], buckets=_SECONDS
 )
 
+# matches
+ARTICLES_MATCHED: Final = Counter("keenstream_articles_matched_total", "New articles searched against stored queries")
+MATCH_CANDIDATES: Final = Counter("keenstream_match_candidates_total", "Readers found for new articles")
+MATCHES: Final = Counter("keenstream_matches_total", "Match candidates by what became of them", ["outcome"])
+
 # API
 API_SECONDS: Final = Histogram("keenstream_api_seconds", "Time to answer", ["route", "status"], buckets=_SECONDS)
 API_REQUESTS: Final = Counter("keenstream_api_requests_total", "Requests by name of the key", ["key", "status"])
@@ -59,6 +64,8 @@ API_REFUSED: Final = Counter("keenstream_api_refused_total", "Requests beyond a 
 API_EVENTS: Final = Counter("keenstream_api_events_total", "Events posted", ["status"])
 API_CANDIDATES: Final = Counter("keenstream_api_candidate_lists_total", "Candidate lists served", ["source", "stale"])
 API_CACHE: Final = Counter("keenstream_api_query_cache_total", "Look-ups of a reader's query vectors", ["outcome"])
+FRESH_STREAMS: Final = Gauge("keenstream_api_fresh_streams", "Open streams of fresh matches")
+FRESH_SENT: Final = Counter("keenstream_api_fresh_sent_total", "Matches sent on open streams")
 VIEW_LAG: Final = Gauge("keenstream_api_view_lag", "Records that the API's local view has yet to read")
 
 

@@ -1,7 +1,7 @@
 """The topics as they must be: one place for partition counts and policies."""
 
 from schemas.config import Config
-from schemas.names import PROFILE_TABLE, App, Topic
+from schemas.names import MATCH_TABLE, PROFILE_TABLE, App, Topic
 from stream.transport import COMPACTED, TopicSpec, changelog
 
 DAY_MS = 86_400_000
@@ -26,6 +26,8 @@ def all_topics(config: Config) -> list[TopicSpec]:
         TopicSpec(name=Topic.ARTICLES, partitions=count, config=week),
         TopicSpec(name=Topic.EXPOSURES, partitions=count, config=week),
         TopicSpec(name=Topic.OUTCOMES, partitions=count, config=week),
+        TopicSpec(name=Topic.MATCH_CANDIDATES, partitions=count, config=day),
+        changelog(App.MATCHES, MATCH_TABLE, count),
         TopicSpec(name=Topic.FRESH_MATCHES, partitions=count, config=day),
         TopicSpec(name=Topic.ERASURES, partitions=count, compacted=True),
         TopicSpec(name=Topic.DEAD_LETTERS, partitions=count, config=letters),

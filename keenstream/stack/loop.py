@@ -11,6 +11,7 @@ GROUPS = {
     "signals": App.SIGNALS,
     "interests": App.INTERESTS,
     "articles": App.ARTICLES,
+    "matches": App.MATCHES,
     "archive": App.ARCHIVE,
 }
 NEEDS = {
@@ -18,6 +19,7 @@ NEEDS = {
     "signals": ("triton",),
     "interests": ("triton",),
     "articles": ("triton",),
+    "matches": (),
     "archive": (),
 }
 

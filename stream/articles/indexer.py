@@ -1,18 +1,20 @@
-"""From records of the articles topic to articles that can be found: decode, embed, one per story, store."""
+"""From records of the articles topic to articles that can be found: decode, embed, one per story, announce, store."""
 
-from collections.abc import Callable, Sequence
+import asyncio
+from collections.abc import Callable, Collection, Sequence
 
 import msgspec
 
 from schemas.article import Article, embedded_text, title_key
 from schemas.clients.models import Embedder
-from schemas.clients.vector_store import ArticleStore, StoredArticle
+from schemas.clients.vector_store import ArticleStore, SimilarStory, StoredArticle, Story, Vectors
 from schemas.codec import ARTICLES, Codec
 from schemas.config import Articles
 from schemas.errors import InvalidRecord
 from stream import monitoring
-from stream.articles.rules import Arrival, choose, is_live, rivals_of, with_expiry
+from stream.articles.rules import Arrival, appears, choose, is_live, rivals_of, with_expiry
 from stream.dead_letters import SourceRecord, dead_letter
+from stream.matches.matcher import Matcher
 from stream.producer import Outgoing, Producer
 from stream.refusals import process_apart
 
@@ -41,6 +43,8 @@ class ArticleIndexer:
         producer: Producer,
         clock_ms: Callable[[], int],
         codec: Codec[Article] = ARTICLES,
+        *,
+        matcher: Matcher | None = None,
     ) -> None:
         self._settings = settings
         self._embedder = embedder
@@ -48,6 +52,7 @@ class ArticleIndexer:
         self._producer = producer
         self._clock_ms = clock_ms
         self._codec = codec
+        self._matcher = matcher  # None = no reader is told of new articles
 
     async def process(self, records: Sequence[SourceRecord]) -> None:
         """Index a batch. Raises RetryableError; calling again with the same records is right.
@@ -63,9 +68,11 @@ class ArticleIndexer:
         arrivals = await self._arrivals(reading.live, now_ms)
         choice = choose(arrivals, similarity=self._settings.same_story_similarity)
         model = await self._embedder.version() if choice.kept else ""
-        await self._store.upsert_articles(
-            [StoredArticle(article=a.article, embed_model=model, embedding=a.embedding) for a in choice.kept]
-        )
+        rows = [StoredArticle(article=a.article, embed_model=model, embedding=a.embedding) for a in choice.kept]
+        if self._matcher:  # before they are stored: what is in the store has been announced
+            new = [row for row, arrival in zip(rows, choice.kept, strict=True) if appears(arrival)]
+            await self._matcher.match(new, now_ms)
+        await self._store.upsert_articles(rows)
         await self._store.delete_articles(choice.gone | reading.withdrawn)
         _count(reading, kept=len(choice.kept))
 
@@ -73,14 +80,28 @@ class ArticleIndexer:
         if not articles:
             return []
         vectors = await self._embedder.embed([embedded_text(article) for article in articles])
-        keys = {title_key(article.title) for article in articles} - {""}
-        titled = await self._store.stories_titled(keys, now_ms=now_ms)
-        similar = await self._store.find_similar(vectors, limit=_NEIGHBOURS, now_ms=now_ms)
+        titled, similar, stored = await self._stored_before(articles, vectors, now_ms)
         threshold = self._settings.same_story_similarity
         return [
-            Arrival(article=article, embedding=vector, rivals=rivals_of(article, titled, near, threshold))
+            Arrival(
+                article=article,
+                embedding=vector,
+                rivals=rivals_of(article, titled, near, threshold),
+                stored=article.article_id in stored,
+            )
             for article, vector, near in zip(articles, vectors, similar, strict=True)
         ]
+
+    async def _stored_before(
+        self, articles: Sequence[Article], vectors: Vectors, now_ms: int
+    ) -> tuple[list[Story], list[list[SimilarStory]], Collection[str]]:
+        """Stories of the same titles, the nearest of each vector, and which ids are stored; strong reads, at once."""
+        keys = {title_key(article.title) for article in articles} - {""}
+        return await asyncio.gather(
+            self._store.stories_titled(keys, now_ms=now_ms),
+            self._store.find_similar(vectors, limit=_NEIGHBOURS, now_ms=now_ms),
+            self._store.article_vectors([article.article_id for article in articles], now_ms=now_ms, strong=True),
+        )
 
 
 def read(records: Sequence[SourceRecord], codec: Codec[Article], *, now_ms: int, ttl_ms: int) -> Reading:

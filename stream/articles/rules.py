@@ -13,11 +13,12 @@ from schemas.clients.vector_store import SimilarStory, Story, Vector, expiry
 
 
 class Arrival(msgspec.Struct, frozen=True, kw_only=True, eq=False):
-    """A new article, its vector, and the stored stories that may be the same one."""
+    """An article that came, its vector, and the stored stories that may be the same one."""
 
     article: Article
     embedding: Vector
     rivals: Sequence[Story] = ()
+    stored: bool = False  # an earlier version is in the store
 
 
 class Choice(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -44,6 +45,11 @@ def rivals_of(
     same = {story.article_id: story for story in titled if key and story.title_key == key}
     same |= {near.story.article_id: near.story for near in similar if near.similarity >= similarity}
     return tuple(story for story in same.values() if story.article_id != article.article_id)
+
+
+def appears(arrival: Arrival) -> bool:
+    """Of what is kept: is the story new to the store?"""
+    return not arrival.stored and not arrival.rivals
 
 
 def choose(arrivals: Sequence[Arrival], *, similarity: float) -> Choice:

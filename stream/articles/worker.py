@@ -19,27 +19,34 @@ from schemas.names import App, Topic
 from stream import monitoring
 from stream.articles.indexer import STAGE, ArticleIndexer
 from stream.clock import now_ms
+from stream.matches.matcher import Matcher
 from stream.producer import KafkaProducer
 from stream.retrying import AWAY_SECONDS, until_done
 from stream.topics import topics
 from stream.transport import WorkerSettings, batches, check_topics, create_app, run_worker
 
+QUIET_SECONDS = 0.02  # an article that comes alone is found, and announced, without waiting for more
 _log = getLogger(__name__)
 
 
 def run(config: Config, data_folder: Path) -> int:
     """Index articles until SIGINT or SIGTERM; the exit code. Raises UsageError when topics are not as they must be."""
-    check_topics(config.kafka.bootstrap, topics(config, Topic.ARTICLES, Topic.DEAD_LETTERS))
+    check_topics(config.kafka, topics(config, Topic.ARTICLES, Topic.MATCH_CANDIDATES, Topic.DEAD_LETTERS))
     codecs = open_codecs(config)
     settings = WorkerSettings(session_timeout_seconds=config.kafka.session_timeout_seconds, stall_seconds=AWAY_SECONDS)
-    app = create_app(App.ARTICLES, config.kafka.bootstrap, data_folder=data_folder, settings=settings)
+    app = create_app(App.ARTICLES, config.kafka, data_folder=data_folder, settings=settings)
     limits = config.articles
 
     @app.run_agent(Topic.ARTICLES)
     async def index(stream: Any) -> None:
         async with AsyncExitStack() as parts:
             indexer = _open_indexer(config, codecs.articles, parts)
-            async for batch in batches(stream, max_records=limits.batch_records, within_seconds=limits.batch_seconds):
+            async for batch in batches(
+                stream,
+                max_records=limits.batch_records,
+                within_seconds=limits.batch_seconds,
+                quiet_seconds=QUIET_SECONDS,
+            ):
                 await until_done(partial(indexer.process, batch.records), stage=STAGE)
 
     return run_worker(app, beside=partial(_sweep_for_ever, config))
@@ -51,9 +58,10 @@ def _open_indexer(config: Config, codec: Codec[Article], parts: AsyncExitStack) 
     parts.push_async_callback(store.close)
     embedder = TritonEmbedder(config.triton.grpc_address, deadline_seconds=config.triton.embedder_deadline_seconds)
     parts.push_async_callback(embedder.close)
-    producer = KafkaProducer(config.kafka.bootstrap)
+    producer = KafkaProducer(config.kafka)
     parts.push_async_callback(producer.stop)
-    return ArticleIndexer(config.articles, embedder, store, producer, now_ms, codec)
+    matcher = Matcher(config.matches, store, producer)
+    return ArticleIndexer(config.articles, embedder, store, producer, now_ms, codec, matcher=matcher)
 
 
 async def _sweep_for_ever(config: Config) -> None:
