@@ -5,6 +5,7 @@ broker when `process` returns, so the caller may then acknowledge its input.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
@@ -53,6 +54,7 @@ class Folded:
         self.erased: dict[Key, int] = {}
         self.letters: list[Outgoing] = []
         self.changing = self.unchanged = 0  # events
+        self.dropped: Counter[str] = Counter()  # events, by reason
 
 
 class RowsNotStored(KeenstreamError):
@@ -115,9 +117,11 @@ class ProfileFolder:
                     self._fold_event(folded, record, now_ms)
             except InvalidRecord as error:
                 if isinstance(error, WithoutConsent) or refuses_consent(record.value):
-                    monitoring.EVENTS_DROPPED.labels("no_consent").inc()
+                    folded.dropped["no_consent"] += 1
                     continue
                 folded.letters.append(dead_letter(record, stage=STAGE, reason=str(error), failed_at_ms=now_ms))
+        for reason, count in folded.dropped.items():
+            monitoring.EVENTS_DROPPED.labels(reason).inc(count)
         monitoring.EVENTS_FOLDED.inc(folded.changing)
         monitoring.EVENTS_UNCHANGED.inc(folded.unchanged)
         return folded
@@ -125,7 +129,7 @@ class ProfileFolder:
     def _fold_event(self, folded: Folded, record: EventRecord, now_ms: int) -> None:
         event = self._decode(record, now_ms)
         if isinstance(event, Dropped):
-            monitoring.EVENTS_DROPPED.labels(event.reason).inc()
+            folded.dropped[event.reason] += 1
             return
         key = record.partition, event.user_id.encode()
         before = folded.rows.get(key) or self._stored(key)
