@@ -2,7 +2,8 @@
 
 from typing import Any, Protocol
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, HTTPException, Request, Response
+from starlette.routing import Match
 
 from schemas.erasure import ErasureReceipt
 from stream.api.documentation import reference, responses
@@ -48,16 +49,24 @@ def add_erasure(router: APIRouter, eraser: Eraser, *, request_seconds: float) ->
     wait_seconds = min(ONLINE_SECONDS, request_seconds / 2)
 
     @router.delete("/v1/users/{user_id:path}", summary="Forget a reader", responses=_documented())
-    async def delete_user(user_id: UserId) -> Response:
+    async def delete_user(user_id: UserId, request: Request) -> Response:
         """Erase what is known of a reader up to now; the receipt says for each store what was found and removed.
 
         200 when everything that readers are served from is clean, else 202: the wish is stored and will be carried out.
         Files of the archive are rewritten by its worker. An unknown reader gets a receipt that says nothing was found.
         Late events of before the erasure are not taken; a reader who comes back is a new one.
         """
+        _refuse_parts_of_readers(request)
         receipt = await eraser.erase(user_id, wait_seconds=wait_seconds)
         clean = all(store.state == "clean" for store in receipt.stores if is_online(store))
         return answer(receipt, 200 if clean else 202)
+
+
+def _refuse_parts_of_readers(request: Request) -> None:
+    """An id may hold slashes, so `DELETE /v1/users/ann/profile` looks like a wish of a reader `ann/profile`. Who sends
+    it means something else. Such a reader is erased by the command."""
+    if any(route.matches(request.scope)[0] == Match.PARTIAL for route in request.app.routes):
+        raise HTTPException(405, "a part of a reader cannot be deleted: DELETE /v1/users/{id}", {"Allow": "GET"})
 
 
 def _documented() -> dict[int | str, dict[str, Any]]:

@@ -39,6 +39,12 @@ async def test_any_id_can_be_erased_and_a_broken_one_is_refused(world: World) ->
     assert (await world.client.delete("/v1/users/a%01b")).status_code == 422
 
 
+@pytest.mark.parametrize("part", ["profile", "queries", "candidates"])
+async def test_a_part_of_a_reader_is_not_taken_for_a_reader(world: World, part: str) -> None:
+    assert (await world.client.delete(f"/v1/users/ann/{part}")).status_code == 405
+    assert not world.eraser.asked
+
+
 async def test_without_kafka_nothing_is_called_erased(world: World) -> None:
     world.eraser.states = {}
     response = await world.client.delete("/v1/users/ann")
