@@ -47,7 +47,7 @@ async def prepare(config: Config, plan: Plan) -> tuple[int, Vectors]:
     random = np.random.default_rng(plan.seed)
     articles = _articles(plan)
     centres = _unit(random.normal(size=(TOPICS, EMBEDDING_DIMENSIONS)))
-    async with open_store(config) as store, KafkaProducer(config.kafka.bootstrap) as producer:
+    async with open_store(config) as store, KafkaProducer(config.kafka) as producer:
         await store.prepare()
         vectors = await _vectors(articles, plan, centres, random)
         rows = [

@@ -102,7 +102,7 @@ async def _measure(config: Config, plan: Plan, around: Vectors, api: Worker, mil
     hits, misses = _cache(api)
     load_before = os.getloadavg()[0]
     console.print(f"{plan.rate:g} requests/s for {plan.seconds:g} s")
-    async with open_store(config) as store, KafkaProducer(config.kafka.bootstrap) as producer:
+    async with open_store(config) as store, KafkaProducer(config.kafka) as producer:
         refreshing = asyncio.create_task(_refresh(store, producer, plan, around))
         load = await asyncio.to_thread(_generate, url, plan)
         refreshing.cancel()

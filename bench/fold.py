@@ -122,7 +122,7 @@ def _user(line: bytes) -> bytes:
 
 
 async def _send(config: Config, lines: list[tuple[bytes, bytes]]) -> None:
-    async with KafkaProducer(config.kafka.bootstrap) as producer:
+    async with KafkaProducer(config.kafka) as producer:
         for first in range(0, len(lines), 2_000):
             await producer.send(
                 [Outgoing(Topic.USER_EVENTS, key, value) for key, value in lines[first : first + 2_000]]

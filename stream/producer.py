@@ -9,6 +9,7 @@ import msgspec
 from aiokafka.errors import KafkaError
 
 from schemas.errors import InvalidRecord, Unavailable
+from stream.kafka_access import HOW_TO_START, Broker, aiokafka_options, ask_why, settings_of
 
 
 class Outgoing(msgspec.Struct, frozen=True):
@@ -48,14 +49,17 @@ class KafkaProducer(Producer):
     """aiokafka's idempotent producer. A client that failed is replaced: it can stick after an outage
     (aio-libs/aiokafka#1017)."""
 
-    def __init__(self, bootstrap: str, *, timeout_seconds: float = 30.0) -> None:
-        self._bootstrap = bootstrap
+    def __init__(self, broker: Broker, *, timeout_seconds: float = 30.0) -> None:
+        self._broker = broker
         self._timeout_seconds = timeout_seconds
         self._client: Any = None
         self._starting = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
-        await self._started()
+        try:
+            await self._started()
+        except (KafkaError, OSError) as error:
+            raise Unavailable(await self._told(error)) from error
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -79,16 +83,13 @@ class KafkaProducer(Producer):
             raise InvalidRecord(f"the record is larger than the broker takes: {error}") from error
         except (KafkaError, TimeoutError, OSError) as error:
             await self._discard()
-            raise Unavailable(
-                f"Kafka at {self._bootstrap} does not take messages ({type(error).__name__}); "
-                "check it, or start a local one with: keenstream stack up"
-            ) from error
+            raise Unavailable(await self._told(error)) from error
 
     async def _started(self) -> Any:
         async with self._starting:
             if self._client is None:
                 client = aiokafka.AIOKafkaProducer(
-                    bootstrap_servers=self._bootstrap.split(","),
+                    **aiokafka_options(self._broker),
                     enable_idempotence=True,
                     linger_ms=2,
                     max_request_size=2 * 1024 * 1024,
@@ -97,6 +98,13 @@ class KafkaProducer(Producer):
                 await _start(client)
                 self._client = client
             return self._client
+
+    async def _told(self, error: Exception) -> str:
+        # not an end: a password may be changed at the broker while a worker runs, and nothing is lost by waiting
+        return await ask_why(self._broker) or (
+            f"Kafka at {settings_of(self._broker).bootstrap} does not take messages ({type(error).__name__}): "
+            f"check it, or {HOW_TO_START}"
+        )
 
     async def _discard(self) -> None:
         client, self._client = self._client, None

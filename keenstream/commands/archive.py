@@ -114,7 +114,7 @@ def _send(files: list[Path], events: int) -> int:
     async def send() -> int:
         with _bar() as progress:
             task = progress.add_task("events", total=events)
-            async with KafkaProducer(config.kafka.bootstrap) as producer:
+            async with KafkaProducer(config.kafka) as producer:
                 return await replay_events(files, producer, codec, lambda count: progress.advance(task, count))
 
     return asyncio.run(send())

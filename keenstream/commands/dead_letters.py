@@ -12,6 +12,7 @@ from rich.table import Table
 
 from keenstream.commands.console import JSON_OPTION, console, count_progress, print_json
 from keenstream.commands.moments import FORMS, moment_ms, told
+from schemas.config import Kafka
 from schemas.errors import KeenstreamError
 from stream.dead_letter_replay import Choice, StoredLetter, replay, replayable, stored_letters
 
@@ -121,15 +122,15 @@ def replay_letters(
         started = time.monotonic()
         with count_progress() as progress:
             task = progress.add_task("replay", total=len(taken))
-            asyncio.run(_send(taken, resolve_config().kafka.bootstrap, lambda count: progress.advance(task, count)))
+            asyncio.run(_send(taken, resolve_config().kafka, lambda count: progress.advance(task, count)))
         result.seconds = time.monotonic() - started
     _report(result, as_json)
 
 
-async def _send(letters: Sequence[StoredLetter], bootstrap: str, on_sent: Callable[[int], None]) -> None:
+async def _send(letters: Sequence[StoredLetter], kafka: Kafka, on_sent: Callable[[int], None]) -> None:
     from stream.producer import KafkaProducer
 
-    async with KafkaProducer(bootstrap) as producer:
+    async with KafkaProducer(kafka) as producer:
         await replay(letters, producer, on_sent)
 
 
@@ -168,4 +169,4 @@ def _read() -> list[StoredLetter]:
     from schemas.names import Topic
     from stream.topic_reader import read_topic
 
-    return stored_letters(read_topic(resolve_config().kafka.bootstrap, Topic.DEAD_LETTERS))
+    return stored_letters(read_topic(resolve_config().kafka, Topic.DEAD_LETTERS))

@@ -188,7 +188,7 @@ def _replay(
 
 
 def _reading(config: Config, environment: Mapping[str, str]) -> Progress:
-    lag = consumer_lag(config.kafka.bootstrap, READ_BY, config.kafka.partitions)
+    lag = consumer_lag(config.kafka, READ_BY, config.kafka.partitions)
     return Progress.of(read_gauges(environment), sum(lag.values()))
 
 

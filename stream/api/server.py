@@ -43,6 +43,7 @@ SHUTDOWN_SECONDS = 5
 def run(config: Config, data_folder: Path) -> int:
     """Serve until SIGINT or SIGTERM; the exit code. Raises UsageError when it may not or cannot listen."""
     check_exposure(config.api)
+    aiokafka_options(config.kafka)  # raises when they are wrong: exit code 2 before anything is opened
     codecs = open_codecs(config, WRITES)
     with listen(config.api) as listener:
         return uvloop.run(_serve(config, codecs, data_folder, listener))

@@ -22,6 +22,7 @@ from schemas.profile import UserProfile, signal_count
 from schemas.queries import QueryList
 from stream import monitoring
 from stream.api.profile_rows import ProfileRows
+from stream.kafka_access import HOW_TO_START, Broker, aiokafka_options, ask_why, settings_of
 from stream.retrying import until_done
 
 _log = getLogger(__name__)
@@ -99,8 +100,8 @@ class ReaderViews:
 class ViewFollower:
     """Keeps `ReaderViews` up to date from Kafka; it starts again by itself when the broker was away."""
 
-    def __init__(self, bootstrap: str, views: ReaderViews) -> None:
-        self._bootstrap, self._views = bootstrap, views
+    def __init__(self, broker: Broker, views: ReaderViews) -> None:
+        self._broker, self._bootstrap, self._views = broker, settings_of(broker).bootstrap, views
         self._consumer: Any = None
         self._targets: dict[Any, int] = {}
 
@@ -108,7 +109,7 @@ class ViewFollower:
         """Until cancelled. Reading anew from the beginning is harmless."""
         try:
             async for attempt in AsyncRetrying(
-                retry=retry_if_exception_type((KafkaError, OSError)),
+                retry=retry_if_exception_type((KafkaError, OSError, Unavailable)),
                 wait=wait_random_exponential(multiplier=0.5, max=10),
                 before_sleep=lambda call: _log.warning(
                     "views: Kafka at %s: %r", self._bootstrap, call.outcome and call.outcome.exception()
@@ -126,22 +127,26 @@ class ViewFollower:
         try:
             async with asyncio.timeout(CHECK_SECONDS):
                 if self._consumer is None:
-                    raise Unavailable(f"Kafka at {self._bootstrap} has not answered yet: {_HOW_TO_START}")
+                    told = await ask_why(self._broker)
+                    raise Unavailable(told or f"Kafka at {self._bootstrap} has not answered yet: {HOW_TO_START}")
                 await self._consumer.end_offsets(list(self._targets))
         except (KafkaError, TimeoutError, OSError) as error:
-            raise Unavailable(f"Kafka at {self._bootstrap} does not answer: {_HOW_TO_START}") from error
+            raise Unavailable(f"Kafka at {self._bootstrap} does not answer: {HOW_TO_START}") from error
 
     async def _start(self) -> None:
         await self._stop()
         self._consumer = aiokafka.AIOKafkaConsumer(
             Topic.PROFILES_CHANGELOG,
             Topic.QUERY_LISTS,
-            bootstrap_servers=self._bootstrap.split(","),
+            **aiokafka_options(self._broker),
             group_id=None,
             enable_auto_commit=False,
             auto_offset_reset="earliest",
         )
-        await self._consumer.start()
+        try:
+            await self._consumer.start()
+        except (KafkaError, OSError) as error:
+            raise Unavailable(await ask_why(self._broker) or repr(error)) from error
         self._targets = await self._consumer.end_offsets(list(self._consumer.assignment()))
 
     async def _stop(self) -> None:
@@ -161,6 +166,3 @@ class ViewFollower:
         self._views.ready |= all(positions[partition] >= end for partition, end in self._targets.items())
         ends = {partition: self._consumer.highwater(partition) or 0 for partition in self._targets}
         monitoring.VIEW_LAG.set(sum(max(0, ends[partition] - at) for partition, at in positions.items()))
-
-
-_HOW_TO_START = "start it with `keenstream stack up`, or set KEENSTREAM_KAFKA_BOOTSTRAP"

@@ -38,10 +38,10 @@ def run_interests(config: Config, data_folder: Path) -> int:
 
 
 def _run(config: Config, app_id: str, stage: str, open_parts: Open, data_folder: Path) -> int:
-    check_topics(config.kafka.bootstrap, topics(config, Topic.QUERY_REQUESTS, Topic.QUERY_LISTS))
+    check_topics(config.kafka, topics(config, Topic.QUERY_REQUESTS, Topic.QUERY_LISTS))
     codecs = open_codecs(config, writes=(Topic.QUERY_LISTS,))
     settings = WorkerSettings(session_timeout_seconds=config.kafka.session_timeout_seconds, stall_seconds=AWAY_SECONDS)
-    app = create_app(app_id, config.kafka.bootstrap, data_folder=data_folder, settings=settings)
+    app = create_app(app_id, config.kafka, data_folder=data_folder, settings=settings)
     limits = config.interests
 
     @app.run_agent(Topic.QUERY_REQUESTS)
@@ -75,6 +75,6 @@ async def _open_sinks(config: Config, parts: AsyncExitStack) -> tuple[MilvusStor
     parts.push_async_callback(store.close)
     embedder = TritonEmbedder(config.triton.grpc_address, deadline_seconds=config.triton.embedder_deadline_seconds)
     parts.push_async_callback(embedder.close)
-    producer = KafkaProducer(config.kafka.bootstrap)
+    producer = KafkaProducer(config.kafka)
     parts.push_async_callback(producer.stop)
     return store, embedder, producer

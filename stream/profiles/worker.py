@@ -22,14 +22,14 @@ DUE_SECONDS = 0.5  # how often the readers are looked through whose list becomes
 def run(config: Config, data_folder: Path) -> int:
     """Fold until SIGINT or SIGTERM; the exit code. Raises UsageError when topics are not as they must be."""
     check_topics(
-        config.kafka.bootstrap,
+        config.kafka,
         topics(config, Topic.USER_EVENTS, Topic.ERASURES, Topic.PROFILES_CHANGELOG, Topic.QUERY_REQUESTS),
     )
     codecs = open_codecs(config, writes=(Topic.QUERY_REQUESTS,))
     settings = WorkerSettings(session_timeout_seconds=config.kafka.session_timeout_seconds)
-    app = create_app(App.PROFILES, config.kafka.bootstrap, data_folder=data_folder, settings=settings)
+    app = create_app(App.PROFILES, config.kafka, data_folder=data_folder, settings=settings)
     table = app.state_table(PROFILE_TABLE, config.kafka.partitions)
-    producer = KafkaProducer(config.kafka.bootstrap)
+    producer = KafkaProducer(config.kafka)
     folder = ProfileFolder(config, table, producer, now_ms, codecs)
     limits = config.profiles
 

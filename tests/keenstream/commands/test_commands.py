@@ -27,7 +27,7 @@ def run(*arguments: str, home: Path, **environment: str) -> "subprocess.Complete
         env={**os.environ, "KEENSTREAM_HOME": str(home), **environment},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
     )
 
 

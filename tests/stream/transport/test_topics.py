@@ -67,5 +67,5 @@ def test_settings_reach_the_broker(kafka: str) -> None:
 
 
 def test_no_broker_says_what_to_do() -> None:
-    with pytest.raises(Unavailable, match="start it, or set"):
+    with pytest.raises(Unavailable, match="start it with"):
         check_topics("127.0.0.1:1", specs(), timeout_seconds=0.3)
