@@ -82,7 +82,7 @@ async def test_the_store_comes_back_after_milvus_was_killed(tmp_path: Path) -> N
         while not starting.done():  # calls during the start fail within their deadline and harm nothing
             started = time.monotonic()
             await asyncio.gather(*(store.check() for _ in range(3)), return_exceptions=True)
-            assert time.monotonic() - started < 4
+            assert time.monotonic() - started < 20
             await asyncio.sleep(0.2)
         await starting
         assert await counted(store) == 1
@@ -93,7 +93,7 @@ async def test_the_store_comes_back_after_milvus_was_killed(tmp_path: Path) -> N
 
 async def counted(store: MilvusStore) -> int:
     """Articles as soon as the store answers: loading goes on for a while after the start."""
-    for _ in range(60):
+    for _ in range(180):
         try:
             return (await store.count()).articles
         except RetryableError:

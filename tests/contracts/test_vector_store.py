@@ -34,6 +34,7 @@ from schemas.queries import QueryList
 
 NOW = 1_800_000_000_000
 FOREVER = 10**13
+PATIENCE = 600  # looks, a tenth of a second apart, at a store whose reads may be late
 STRANGE_IDS = [
     "o'neill",
     'say "hi"',
@@ -190,7 +191,7 @@ async def test_newest_articles_come_latest_first_and_none_from_the_future(store:
 
 
 async def eventually_newest(store: Store, count: int) -> list[Hit]:
-    for _ in range(50):
+    for _ in range(PATIENCE):
         newest = await store.newest_articles(limit=10, now_ms=NOW)
         if len(newest) == count:
             return newest
@@ -235,7 +236,7 @@ async def test_a_readers_rows_come_back_whole_and_in_order(store: Store) -> None
 async def test_several_readers_are_read_at_once(store: Store) -> None:
     await store.write_user_queries(writes("ann") + writes("bob", queries=1, signals=0) + writes("cid"))
     assert len(await rows(store, "ann")) == 5
-    for _ in range(50):
+    for _ in range(PATIENCE):
         found = await store.user_queries_of(["ann", "bob", "nobody"], now_ms=NOW)
         if len(found) == 2:
             break
@@ -391,7 +392,7 @@ async def test_a_write_becomes_visible_without_strong_reads(store: Store) -> Non
     await store.write_user_queries(writes("ann"))
     started = time.monotonic()
     while not await store.user_queries("ann", now_ms=NOW):
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 60
         await asyncio.sleep(0.02)
 
 

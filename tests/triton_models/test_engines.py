@@ -64,7 +64,7 @@ def test_a_list_ends_at_its_line_not_at_the_token_limit(openvino: Any) -> None:
     ((text,),) = openvino.write([lists.Task("One two three.\nOne two three.\nOne two three.\nOne two")])
     openvino.settings = before
     assert 0 < len(text) < 20
-    assert time.monotonic() - began < 3.0, "800 tokens take longer than that"
+    assert time.monotonic() - began < 10.0, "800 tokens take longer than that"
 
 
 @pytest.mark.parametrize("engine", ["openvino", "reference"])

@@ -34,7 +34,7 @@ def part(name: str, argv: tuple[str, ...] = SLEEPER, probe: Callable[[], None] |
     return Part(name=name, prepare=lambda: Command(argv=argv), probe=probe, **fields)  # type: ignore[arg-type]
 
 
-def eventually(condition: Callable[[], object], seconds: float = 15.0) -> None:
+def eventually(condition: Callable[[], object], seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"

@@ -79,9 +79,9 @@ def test_up_on_taken_ports_then_a_killed_broker_and_model_then_down(home: Path) 
 
     os.kill(parts["kafka"]["pid"], signal.SIGKILL)
     kill_model_process(parts["triton"]["pid"], Model.STUDENT)
-    eventually(lambda: (state := live_state(home)) and state.part("kafka").restarts == 1 and state.ready, seconds=60)
+    eventually(lambda: (state := live_state(home)) and state.part("kafka").restarts == 1 and state.ready, seconds=120)
     probe_kafka(parts["kafka"]["address"])
-    eventually(lambda: answers(parts["triton"]["address"]), seconds=90)
+    eventually(lambda: answers(parts["triton"]["address"]), seconds=180)
 
     state = live_state(home)
     assert state
@@ -139,11 +139,11 @@ def test_status_and_down_without_a_stack(home: Path) -> None:
 def test_ctrl_c_while_starting_leaves_nothing(home: Path) -> None:
     argv = [sys.executable, "-m", "keenstream.cli", "stack", "up", "--no-models"]
     with subprocess.Popen(argv, env={**os.environ, HOME_VARIABLE: str(home)}, stdout=subprocess.PIPE) as up:
-        eventually(lambda: (state := live_state(home)) and state.part("kafka").status == "starting", seconds=30)
+        eventually(lambda: (state := live_state(home)) and state.part("kafka").status == "starting")
         state = live_state(home)
         assert state
         up.send_signal(signal.SIGINT)
-        assert up.wait(60) == 130
+        assert up.wait(120) == 130
     assert processes_of(state.run_id) == []
     assert live_state(home) is None
 

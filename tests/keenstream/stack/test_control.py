@@ -156,7 +156,7 @@ def test_nothing_is_left_of_an_interrupted_demo(home: Path, stage: str, number: 
         state = read_state(home)
         assert state
         demo.send_signal(number)
-        demo.wait(30)
+        demo.wait(90)
     supervisor = state.supervisor
     eventually(lambda: not supervisor.alive())
     assert read_state(home) is None

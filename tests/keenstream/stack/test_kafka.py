@@ -25,7 +25,7 @@ def test_records_outlive_a_restart_on_another_port(tmp_path: Path) -> None:
     with kafka_server(tmp_path) as server:
         create(server.bootstrap, "kept")
         with KafkaProducer(bootstrap_servers=server.bootstrap) as producer:
-            producer.send("kept", b"value").get(10)
+            producer.send("kept", b"value").get(60)
     assert gone(server.pid)
     with kafka_server(tmp_path) as again:
         assert again.bootstrap != server.bootstrap

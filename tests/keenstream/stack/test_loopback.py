@@ -14,7 +14,7 @@ PROGRAM = str(Path(loopback.__file__))
 
 def run(script: str) -> "subprocess.CompletedProcess[str]":
     argv = [sys.executable, "-I", PROGRAM, sys.executable, "-c", f"import socket\n{script}"]
-    return subprocess.run(argv, capture_output=True, text=True, timeout=30)
+    return subprocess.run(argv, capture_output=True, text=True, timeout=120)
 
 
 @pytest.mark.parametrize(

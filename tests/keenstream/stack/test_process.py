@@ -25,7 +25,7 @@ def test_a_process_that_ignores_sigterm_is_killed_after_the_grace(tmp_path: Path
     first_line(tmp_path / "log")
     began = time.monotonic()
     end(process, grace_seconds=0.5)
-    assert 0.5 <= time.monotonic() - began < 5
+    assert time.monotonic() - began >= 0.5
     assert process.returncode == -9
 
 
