@@ -13,6 +13,7 @@ import grpc  # type: ignore[import-untyped]  # no stubs in the lock
 from pymilvus import AsyncMilvusClient
 from pymilvus.exceptions import MilvusException, ParamError
 
+from schemas.clients.access import milvus_options
 from schemas.clients.milvus_answers import Found, answer_by_columns, found_rows
 from schemas.clients.milvus_collections import VECTOR_FIELD, CollectionSpec, any_of, schema_of
 from schemas.clients.vector_store import Vectors, as_vectors
@@ -37,7 +38,7 @@ class MilvusConnection:
         logging.getLogger("pymilvus").setLevel(logging.CRITICAL + 1)
         self.uri, self._timeout, self._prefix = settings.uri, settings.timeout_seconds, prefix
         # dedicated: pymilvus shares connections by the loop's id, which a later loop may get again
-        self._client = AsyncMilvusClient(settings.uri, timeout=settings.timeout_seconds, dedicated=True)
+        self._client = AsyncMilvusClient(**milvus_options(settings), timeout=settings.timeout_seconds, dedicated=True)
 
     async def close(self) -> None:
         await self._client.close()

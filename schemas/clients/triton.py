@@ -22,6 +22,7 @@ from tritonclient.grpc import InferInput
 from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
+from schemas.clients.access import Server, triton_headers, triton_options, triton_settings
 from schemas.clients.models import Answer, Completion
 from schemas.errors import KeenstreamError, Overloaded, PermanentError, RetryableError, Unavailable
 from schemas.names import EMBEDDING_DIMENSIONS, Model, Tensor
@@ -48,9 +49,10 @@ class TritonModel:
     """One model of one server; connects at the first call, so that it can be made outside an event loop."""
 
     def __init__(
-        self, address: str, model: str, *, deadline_seconds: float, clock: Callable[[], float] = time.monotonic
+        self, server: Server, model: str, *, deadline_seconds: float, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self.address, self.model, self.deadline_seconds = address, model, deadline_seconds
+        self.address, self.model, self.deadline_seconds = triton_settings(server).grpc_address, model, deadline_seconds
+        self._options, self._headers = triton_options(server), triton_headers(server)
         self._clock = clock
         self._client: InferenceServerClient | None = None
 
@@ -68,11 +70,12 @@ class TritonModel:
         raise AssertionError("tenacity ends with a result or an error")
 
     async def _once(self, inputs: list[Any], left_seconds: float) -> Any:
-        self._client = self._client or InferenceServerClient(self.address)
+        self._client = self._client or InferenceServerClient(**self._options)
         try:
             return await self._client.infer(
                 self.model,
                 inputs,
+                headers=self._headers,
                 client_timeout=left_seconds,
                 timeout=int(left_seconds * 1e6),  # the queue gives it up at the same time
             )
@@ -88,8 +91,8 @@ class TritonModel:
 class TritonStudent:
     """`Student` on Triton. `deadline_seconds` is for one prompt with its retries."""
 
-    def __init__(self, address: str, *, deadline_seconds: float = 30.0, concurrency: int = 64) -> None:
-        self._model = TritonModel(address, Model.STUDENT, deadline_seconds=deadline_seconds)
+    def __init__(self, server: Server, *, deadline_seconds: float = 30.0, concurrency: int = 64) -> None:
+        self._model = TritonModel(server, Model.STUDENT, deadline_seconds=deadline_seconds)
         self._slots = asyncio.Semaphore(concurrency)
 
     async def write(self, prompts: Sequence[str], *, samples: int = 1, seed: int = 0) -> list[Answer]:
@@ -119,8 +122,8 @@ class TritonStudent:
 class TritonEmbedder:
     """`Embedder` on Triton, in requests of at most `rows` texts: the model's largest batch."""
 
-    def __init__(self, address: str, *, deadline_seconds: float = 10.0, rows: int = 64) -> None:
-        self._model = TritonModel(address, Model.EMBEDDER, deadline_seconds=deadline_seconds)
+    def __init__(self, server: Server, *, deadline_seconds: float = 10.0, rows: int = 64) -> None:
+        self._model = TritonModel(server, Model.EMBEDDER, deadline_seconds=deadline_seconds)
         self._rows, self._version = rows, ""
 
     async def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:

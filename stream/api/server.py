@@ -20,11 +20,14 @@ from schemas.config import Api, Config
 from schemas.errors import UsageError
 from schemas.names import Topic
 from stream.api.access import check_exposure
+from stream.api.answering import Answering
 from stream.api.application import Parts, create_api
+from stream.api.exposures import ExposureLog
 from stream.api.limits import bounded_protocol
 from stream.api.profile_rows import ProfileRows
 from stream.api.query_cache import QueryCache
 from stream.api.recommender import Recommender
+from stream.api.request_memory import RequestMemory
 from stream.api.views import ReaderViews, ViewFollower
 from stream.clock import now_ms
 from stream.kafka_access import aiokafka_options
@@ -34,7 +37,7 @@ from stream.profiles.record import decode_record
 _log = getLogger(__name__)
 Background = tuple[Coroutine[None, None, None], ...]
 
-WRITES = (Topic.USER_EVENTS, Topic.EXPOSURES, Topic.OUTCOMES, Topic.ERASURES)
+WRITES = (Topic.USER_EVENTS, Topic.EXPOSURES, Topic.OUTCOMES, Topic.ERASURES, Topic.EXPOSURES, Topic.OUTCOMES)
 SEND_SECONDS = 5.0  # a producer that waits longer than this for Kafka had better send again
 SEARCH_SECONDS = 5.0  # for the model, in free-text search
 SHUTDOWN_SECONDS = 5
@@ -113,7 +116,7 @@ def _open_parts(config: Config, codecs: Codecs, data_folder: Path, opened: Async
     store = MilvusStore(config.milvus)
     opened.push_async_callback(store.close)
     embedder = TritonEmbedder(
-        config.triton.grpc_address, deadline_seconds=min(SEARCH_SECONDS, config.triton.embedder_deadline_seconds)
+        config.triton, deadline_seconds=min(SEARCH_SECONDS, config.triton.embedder_deadline_seconds)
     )
     opened.push_async_callback(embedder.close)
     producer = KafkaProducer(config.kafka, timeout_seconds=SEND_SECONDS)
@@ -122,11 +125,15 @@ def _open_parts(config: Config, codecs: Codecs, data_folder: Path, opened: Async
     opened.callback(rows.close)
     cache = QueryCache(store, readers=config.api.vector_cache_readers, monotonic=time.monotonic)
     recommender = Recommender(config.api, store, cache, time.monotonic)
+    exposures = ExposureLog(producer, time.monotonic, codec=codecs.exposures)
+    opened.push_async_callback(exposures.drain)
+    requests = RequestMemory()
+    answering = Answering(recommender, config.experiments, exposures, requests, now_ms)
     views = ReaderViews(
         rows,
         lambda data: decode_record(data).profile,
         on_list=cache.note,
-        on_removed=recommender.forget,
+        on_removed=answering.forget,
         lists=codecs.lists,
     )
     follower = ViewFollower(config.kafka, views)
@@ -134,10 +141,13 @@ def _open_parts(config: Config, codecs: Codecs, data_folder: Path, opened: Async
         store=store,
         views=views,
         recommender=recommender,
+        answering=answering,
+        exposures=exposures,
+        requests=requests,
         producer=producer,
         embedder=embedder,
         check_kafka=follower.check,
         clock_ms=now_ms,
         codecs=codecs,
     )
-    return parts, (follower.follow(), cache.read_ahead(now_ms))
+    return parts, (follower.follow(), cache.read_ahead(now_ms), recommender.keep_newest(now_ms), exposures.run())

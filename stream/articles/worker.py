@@ -56,7 +56,7 @@ def _open_indexer(config: Config, codec: Codec[Article], parts: AsyncExitStack) 
     """Clients are made inside the worker's loop; each connects when it is first used."""
     store = MilvusStore(config.milvus)
     parts.push_async_callback(store.close)
-    embedder = TritonEmbedder(config.triton.grpc_address, deadline_seconds=config.triton.embedder_deadline_seconds)
+    embedder = TritonEmbedder(config.triton, deadline_seconds=config.triton.embedder_deadline_seconds)
     parts.push_async_callback(embedder.close)
     producer = KafkaProducer(config.kafka)
     parts.push_async_callback(producer.stop)

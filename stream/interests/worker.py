@@ -61,7 +61,7 @@ async def _open_signals(config: Config, codecs: Codecs, parts: AsyncExitStack) -
 
 async def _open_lists(config: Config, codecs: Codecs, parts: AsyncExitStack) -> Process:
     store, embedder, producer = await _open_sinks(config, parts)
-    student = TritonStudent(config.triton.grpc_address, deadline_seconds=config.triton.student_deadline_seconds)
+    student = TritonStudent(config.triton, deadline_seconds=config.triton.student_deadline_seconds)
     parts.push_async_callback(student.close)
     settings = config.interests
     breaker = Breaker(failures=settings.breaker_failures, reset_seconds=settings.breaker_reset_seconds)
@@ -73,7 +73,7 @@ async def _open_sinks(config: Config, parts: AsyncExitStack) -> tuple[MilvusStor
     """Clients are made inside the worker's loop; each connects when it is first used."""
     store = MilvusStore(config.milvus)
     parts.push_async_callback(store.close)
-    embedder = TritonEmbedder(config.triton.grpc_address, deadline_seconds=config.triton.embedder_deadline_seconds)
+    embedder = TritonEmbedder(config.triton, deadline_seconds=config.triton.embedder_deadline_seconds)
     parts.push_async_callback(embedder.close)
     producer = KafkaProducer(config.kafka)
     parts.push_async_callback(producer.stop)
