@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from schemas.archive import ARCHIVED, ARRIVED, OFFSET, PARTITION, archive_schema
 from schemas.codec import Codec
-from schemas.errors import InvalidRecord
+from schemas.errors import InvalidRecord, WithoutConsent
 from schemas.event import Event
 from schemas.names import Header
 from stream.dead_letters import SourceRecord, dead_letter, refuses_consent
@@ -89,7 +89,7 @@ class Columns:
                 row = self._decode(record.value)
                 self._check(record, row)
             except InvalidRecord as error:
-                if refuses_consent(record.value):
+                if isinstance(error, WithoutConsent) or refuses_consent(record.value):
                     without_consent += 1
                 else:
                     letters.append(_letter(record, str(error), now_ms))
@@ -122,10 +122,10 @@ class Columns:
 
 
 def _check_event(record: TopicRecord, event: Event) -> None:
-    if record.key != event.user_id.encode():
-        raise InvalidRecord("the record's key is not its user_id: set the key, so that a reader stays in one partition")
     if not event.consent:
         raise _NoConsent
+    if record.key != event.user_id.encode():
+        raise InvalidRecord("the record's key is not its user_id: set the key, so that a reader stays in one partition")
     _accept(record, event)
 
 

@@ -153,6 +153,8 @@ class ProfileFolder:
 
     def _decode(self, record: EventRecord, now_ms: int) -> Event | Dropped:
         event = self._codecs.events.decode(record.value)
+        if not event.consent:
+            return Dropped("no_consent")  # before any rule whose breach would keep it as a dead letter
         if not event.consent:  # before any rule whose breach would keep the bytes in a dead letter
             return Dropped("no_consent")
         if record.key != event.user_id.encode():

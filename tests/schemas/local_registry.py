@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+import ssl
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -108,8 +109,8 @@ class LocalRegistry:
 
 
 @contextmanager
-def local_registry(port: int = 0) -> Iterator[LocalRegistry]:
-    server = HTTPServer(host="127.0.0.1", port=port, threaded=True)
+def local_registry(port: int = 0, tls: ssl.SSLContext | None = None) -> Iterator[LocalRegistry]:
+    server = HTTPServer(host="127.0.0.1", port=port, ssl_context=tls, threaded=True)
     server.start()
     try:
         yield LocalRegistry(server)

@@ -1,6 +1,10 @@
+import ssl
 from collections.abc import Iterator
+from pathlib import Path
 
+import msgspec
 import pytest
+import trustme
 
 from schemas.avro.published import published
 from schemas.config import Registry
@@ -80,6 +84,25 @@ def test_credentials_are_sent_and_wrong_ones_named_but_not_shown(local: LocalReg
     with pytest.raises(UsageError, match="KEENSTREAM_REGISTRY_PASSWORD") as caught:
         client(local, "worker", "wrong-one").schema(number)
     assert "wrong-one" not in str(caught.value)
+
+
+def test_tls_with_an_authority_of_ones_own(tmp_path: Path) -> None:
+    authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    file, password = tmp_path / "ca.pem", tmp_path / "password"
+    authority.cert_pem.write_to_path(str(file))
+    password.write_text("hush\n")
+    password.chmod(0o600)
+    with local_registry(tls=context) as local:
+        local.credentials = ("worker", "hush")
+        number = local.add(SUBJECT, NEWEST)
+        settings = Registry(url=local.url, user="worker", password_file=str(password), timeout_seconds=5)
+        trusting = msgspec.structs.replace(settings, ssl_ca_file=str(file))
+        assert SchemaRegistry(trusting).schema(number) == NEWEST
+        with pytest.raises(Unavailable, match="ConnectError"):
+            SchemaRegistry(settings).schema(number)
+    with pytest.raises(UsageError, match="ssl_ca_file"):
+        SchemaRegistry(msgspec.structs.replace(settings, ssl_ca_file=str(tmp_path / "none")))
 
 
 @pytest.mark.parametrize(
