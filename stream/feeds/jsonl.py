@@ -4,10 +4,10 @@ A broken line is returned as such, with its number, so that the caller can count
 """
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
@@ -15,15 +15,15 @@ from schemas.article import Article
 from schemas.codec import ARTICLES, EVENTS
 from schemas.errors import InvalidRecord, UsageError
 from schemas.event import Event
+from stream.feeds.columns import Columns, choose_columns
+from stream.feeds.dates import plausible
+from stream.feeds.line_files import open_bytes, read_lines
+from stream.feeds.rows import START, BadLine, Outcome, Position, Step, Taken
+from stream.feeds.rules import Rules, to_article
+
+__all__ = ["BadLine", "Line", "jsonl_columns", "read_articles", "read_events", "read_json_lines"]
 
 Row = TypeVar("Row")
-
-
-class BadLine(msgspec.Struct, frozen=True):
-    """A line that is no record; `reason` names the field where there is one."""
-
-    number: int
-    reason: str
 
 
 class Line(msgspec.Struct, Generic[Row], frozen=True):
@@ -44,6 +44,7 @@ class Headline(msgspec.Struct, frozen=True):
 
 
 _headline_decoder = msgspec.json.Decoder(Headline)
+_row_decoder = msgspec.json.Decoder(dict[str, Any])
 
 
 def read_articles(path: Path) -> Iterator[Line[Article]]:
@@ -54,6 +55,46 @@ def read_articles(path: Path) -> Iterator[Line[Article]]:
 def read_events(path: Path) -> Iterator[Line[Event]]:
     """Events of a JSON Lines file; raises UsageError when `path` cannot be read."""
     return _read(path, EVENTS.decode)
+
+
+def jsonl_columns(path: Path, mapping: Mapping[str, str], *, undated: bool) -> Columns | None:
+    """Which keys hold what, by the first line; None for our own articles and for HuffPost's form.
+
+    Raises UsageError naming the file and the key that it lacks.
+    """
+    with open_bytes(path) as file:
+        first = next((line for line in file if line.strip()), b"")
+    try:
+        keys = list(_row_decoder.decode(first)) if first else []
+    except msgspec.DecodeError as error:
+        raise UsageError(f"{path}: the first line is no JSON object: {error}") from error
+    if not mapping and (not keys or "article_id" in keys or set(Headline.__struct_fields__) <= set(keys)):
+        return None
+    return choose_columns(keys, mapping, source=str(path), undated=undated)
+
+
+def read_json_lines(path: Path, columns: Columns | None, rules: Rules, start: Position = START) -> Iterator[Step]:
+    """Articles of a JSON Lines file; without `columns` in our own or HuffPost's form."""
+    for number, (data, after) in enumerate(read_lines(path, start), start=start.rows + 1):
+        if data.strip():
+            yield Step((_outcome(data, columns, rules, number),), after)
+
+
+def _outcome(data: bytes, columns: Columns | None, rules: Rules, number: int) -> Outcome:
+    try:
+        if columns is None:
+            return _dated(_decode_article(data), rules)
+        return to_article(columns.fields(_row_decoder.decode(data).get), rules)
+    except (InvalidRecord, msgspec.DecodeError, UnicodeDecodeError) as error:
+        return BadLine(number, str(error))
+
+
+def _dated(article: Article, rules: Rules) -> Taken:
+    if plausible(article.published_at, rules.now_ms):
+        return Taken(article)
+    if rules.undated == "refuse":
+        raise InvalidRecord("published_at: before 1990 or in the future")
+    return Taken(msgspec.structs.replace(article, published_at=rules.now_ms), redated=True)
 
 
 def _read(path: Path, decode: Callable[[bytes], Row]) -> Iterator[Line[Row]]:
