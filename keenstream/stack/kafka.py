@@ -5,7 +5,7 @@ import shutil
 import socket
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -27,25 +27,38 @@ PORT_TAKEN = "BindException"
 
 _PROPERTIES = """\
 process.roles=broker,controller
-node.id=1
-controller.quorum.voters=1@{local}:{controller_port}
+node.id={node_id}
+controller.quorum.voters={voters}
 listeners=PLAINTEXT://{local}:{port},CONTROLLER://{local}:{controller_port}
 advertised.listeners=PLAINTEXT://{local}:{port}
 controller.listener.names=CONTROLLER
 listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
 log.dirs={data}
-# one node: every internal topic has one replica, and few partitions, so that the first consumer group is quick
-offsets.topic.replication.factor=1
+# internal topics have few partitions, so that the first consumer group is quick
+offsets.topic.replication.factor={replicas}
 offsets.topic.num.partitions=4
-transaction.state.log.replication.factor=1
-transaction.state.log.min.isr=1
+transaction.state.log.replication.factor={replicas}
+transaction.state.log.min.isr={in_sync}
 transaction.state.log.num.partitions=4
-share.coordinator.state.topic.replication.factor=1
-share.coordinator.state.topic.min.isr=1
+share.coordinator.state.topic.replication.factor={replicas}
+share.coordinator.state.topic.min.isr={in_sync}
+min.insync.replicas={in_sync}
 group.initial.rebalance.delay.ms=0
 # a topic with a partition count that nobody chose breaks Faust's tables: the admin step creates them all
 auto.create.topics.enable=false
+{properties}
 """
+
+
+class NodeSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What differs from the single open node that the laptop's stack runs; tests use it."""
+
+    node_id: int = 1
+    voters: Mapping[int, int] = {}  # of the whole cluster: node ids to controller ports; empty = this node alone
+    cluster_id: str = ""  # the same for all nodes; empty = a new one
+    replicas: int = 1  # of internal topics
+    properties: str = ""  # further lines; a later line stands
+    scram_users: tuple[str, ...] = ()  # made by the format, such as SCRAM-SHA-512=[name=ann,password=secret]
 
 
 class KafkaServer(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,27 +91,55 @@ def _pom_mark() -> str:
     return uuid.uuid5(uuid.NAMESPACE_OID, POM.read_text("utf-8")).hex[:8]
 
 
-def format_storage(folder: Path, jars: Path, port: int, controller_port: int) -> Path:
+def new_cluster_id() -> str:
+    return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+
+
+def format_storage(
+    folder: Path, jars: Path, port: int, controller_port: int, settings: NodeSettings | None = None
+) -> Path:
     """Write server.properties for these ports and format the data folder if it is new."""
+    settings = settings or NodeSettings()
     folder.mkdir(parents=True, exist_ok=True)
     properties, data = folder / "server.properties", folder / "data"
-    properties.write_text(
-        _PROPERTIES.format(local=LOCAL, port=port, controller_port=controller_port, data=data.absolute()), "utf-8"
-    )
+    properties.write_text(_properties(port, controller_port, data.absolute(), settings), "utf-8")
     if not (folder / "formatted").exists():
         shutil.rmtree(data, ignore_errors=True)  # left by a format that was cut short
-        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         java = ["java", "-XX:TieredStopAtLevel=1", "-cp", f"{jars}/*", "kafka.tools.StorageTool"]
         # with the equals sign, because an id may begin with a dash
-        run_once([*java, "format", f"--cluster-id={cluster}", "-c", str(properties)], "formatting Kafka's storage")
+        options = [f"--cluster-id={settings.cluster_id or new_cluster_id()}", "-c", str(properties)]
+        users = [part for user in settings.scram_users for part in ("--add-scram", user)]
+        run_once([*java, "format", *options, *users], "formatting Kafka's storage")
         (folder / "formatted").touch()
     return properties
 
 
-def kafka_command(folder: Path, jars: Path, port: int, controller_port: int, heap_megabytes: int = 512) -> Command:
+def _properties(port: int, controller_port: int, data: Path, settings: NodeSettings) -> str:
+    voters = settings.voters or {settings.node_id: controller_port}
+    return _PROPERTIES.format(
+        local=LOCAL,
+        port=port,
+        controller_port=controller_port,
+        data=data,
+        node_id=settings.node_id,
+        voters=",".join(f"{node}@{LOCAL}:{at}" for node, at in voters.items()),
+        replicas=settings.replicas,
+        in_sync=max(1, settings.replicas - 1),
+        properties=settings.properties,
+    )
+
+
+def kafka_command(
+    folder: Path,
+    jars: Path,
+    port: int,
+    controller_port: int,
+    heap_megabytes: int = 512,
+    settings: NodeSettings | None = None,
+) -> Command:
     """Prepare the folder and return what starts the broker."""
     folder = folder.absolute()
-    properties = format_storage(folder, jars, port, controller_port)
+    properties = format_storage(folder, jars, port, controller_port, settings)
     java = ("java", f"-Xmx{heap_megabytes}m", "-XX:+UseSerialGC", "-Djava.net.preferIPv4Stack=true")
     return Command(argv=(*java, "-cp", f"{jars}/*", "kafka.Kafka", str(properties)), folder=str(folder))
 

@@ -9,6 +9,7 @@ from schemas.config import Config
 from schemas.event import KINDS, Event
 from schemas.names import Topic
 from schemas.profile import UserProfile, encode_profile, fold_event
+from stream.kafka_access import Broker
 from stream.producer import KafkaProducer, Outgoing
 from stream.profiles.record import decode_record
 from stream.topic_reader import read_topic
@@ -49,14 +50,14 @@ def offline_fold(events: Iterable[Event], config: Config) -> dict[str, bytes]:
     return {user: encode_profile(profile) for user, profile in profiles.items()}
 
 
-def stored_profiles(bootstrap: str) -> dict[str, bytes]:
+def stored_profiles(broker: Broker) -> dict[str, bytes]:
     """The canonical bytes of every reader's profile as the broker has them."""
-    rows = {record.key: record.value for record in read_topic(bootstrap, Topic.PROFILES_CHANGELOG)}
+    rows = {record.key: record.value for record in read_topic(broker, Topic.PROFILES_CHANGELOG)}
     return {key.decode(): encode_profile(decode_record(value).profile) for key, value in rows.items()}
 
 
-async def send_events(bootstrap: str, events: Sequence[Event], batch: int = 2_000) -> None:
-    async with KafkaProducer(bootstrap) as producer:
+async def send_events(broker: Broker, events: Sequence[Event], batch: int = 2_000) -> None:
+    async with KafkaProducer(broker) as producer:
         for first in range(0, len(events), batch):
             await producer.send(
                 [
