@@ -8,11 +8,14 @@ from schemas.candidates import Candidate, CandidateSource
 from schemas.queries import Source
 
 MAX_EVENTS = 1_000
+MAX_OUTCOMES = 1_000
 MAX_CANDIDATES = 100
 MAX_SEARCH_CHARACTERS = 512
 DEFAULT_CANDIDATES = 10
+MAX_REQUEST_ID_CHARACTERS = 120  # with the place behind it, it is an identifier of the log
 
-EventStatus = Literal["accepted", "dropped", "rejected", "unknown"]
+DeliveryStatus = Literal["accepted", "rejected", "unknown"]
+EventStatus = DeliveryStatus | Literal["dropped"]
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -47,12 +50,36 @@ class EventAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     dropped: int = 0
 
 
+class OutcomeBatch(msgspec.Struct, frozen=True):
+    """Each outcome is checked on its own."""
+
+    outcomes: Annotated[list[msgspec.Raw], msgspec.Meta(min_length=1, max_length=MAX_OUTCOMES)]
+
+
+class OutcomeResult(msgspec.Struct, frozen=True, omit_defaults=True):
+    """As of an event. `warning` of an accepted one: something that may be wrong, such as an unknown request."""
+
+    status: DeliveryStatus
+    reason: str = ""
+    warning: str = ""
+
+
+class OutcomeAnswer(msgspec.Struct, frozen=True):
+    """One result for each outcome, in order."""
+
+    accepted: int
+    rejected: int
+    unknown: int
+    results: list[OutcomeResult]
+
+
 class CandidateAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """Articles for a reader, best first.
 
     `source` is what the list rests on: `student` (written queries, fused with the reader's own signals), `signals`
     (these alone) or `recent` (nothing known yet: the newest articles). `stale` is true when the vector store is away
-    and an earlier answer stands in.
+    and an earlier answer stands in. `request_id` names this answer in the log, and in what is posted to /v1/outcomes;
+    `experiment` and `arm` say which experiment, if any, has decided how it was made.
     """
 
     user_id: str
@@ -60,6 +87,9 @@ class CandidateAnswer(msgspec.Struct, frozen=True, kw_only=True):
     list_age_seconds: float | None  # of the newest queries used; null when there are none
     stale: bool
     candidates: tuple[Candidate, ...]
+    request_id: str = ""
+    experiment: str = ""
+    arm: str = ""
 
 
 class QueryAnswer(msgspec.Struct, frozen=True, kw_only=True):
@@ -117,6 +147,21 @@ class SearchAnswer(msgspec.Struct, frozen=True):
     articles: list[FoundArticle]
 
 
+class ReaderAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """A reader with the stored query that is nearest to the article."""
+
+    user_id: str
+    query: str
+    source: Source
+    similarity: float  # cosine
+    list_age_seconds: float
+
+
+class ReadersAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    article_id: str
+    readers: list[ReaderAnswer]
+
+
 class HealthAnswer(msgspec.Struct, frozen=True):
     status: Literal["ok"] = "ok"
 
@@ -131,7 +176,7 @@ class PartAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ReadinessAnswer(msgspec.Struct, frozen=True):
-    """`degraded`: candidates and events work, free-text search does not."""
+    """`degraded`: candidates and events work; free-text search does not, or exposures are being lost."""
 
     status: Literal["ready", "degraded", "not ready"]
     parts: list[PartAnswer]
