@@ -3,7 +3,7 @@
 import zlib
 from typing import Protocol
 
-import brotli
+import brotli  # type: ignore[import-untyped]
 
 from schemas.errors import Unavailable, UsageError
 

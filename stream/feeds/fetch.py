@@ -42,13 +42,16 @@ class Validators(msgspec.Struct, frozen=True):
     last_modified: str = ""
 
 
+NO_VALIDATORS = Validators()
+
+
 class Fetched(msgspec.Struct, frozen=True, kw_only=True):
     """An answer; `body` is None when nothing changed since the validators (304)."""
 
     address: str  # after redirects
     body: bytes | None
     content_type: str = ""
-    validators: Validators = Validators()
+    validators: Validators = NO_VALIDATORS
     moved_to: str = ""  # for good: every redirect on the way was permanent
 
 
@@ -89,7 +92,7 @@ class Fetcher:
     ) -> None:
         await self._client.aclose()
 
-    async def get(self, address: str, known: Validators = Validators()) -> Fetched:
+    async def get(self, address: str, known: Validators = NO_VALIDATORS) -> Fetched:
         """The document, or that it did not change since `known`.
 
         Raises UsageError for an address that will never work (wrong scheme, 404, refused by robots.txt, redirects
@@ -145,7 +148,7 @@ class Fetcher:
         """Empty, which allows everything, when the host has none (RFC 9309)."""
         for _ in range(self._limits.redirects + 1):
             try:
-                answer = await self._request(address, Validators(), _ROBOTS_BYTES)
+                answer = await self._request(address, NO_VALIDATORS, _ROBOTS_BYTES)
             except UsageError:
                 return ""
             if isinstance(answer, Fetched):

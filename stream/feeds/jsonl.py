@@ -75,9 +75,10 @@ def jsonl_columns(path: Path, mapping: Mapping[str, str], *, undated: bool) -> C
 
 def read_json_lines(path: Path, columns: Columns | None, rules: Rules, start: Position = START) -> Iterator[Step]:
     """Articles of a JSON Lines file; without `columns` in our own or HuffPost's form."""
-    for number, (data, after) in enumerate(read_lines(path, start), start=start.rows + 1):
-        if data.strip():
-            yield Step((_outcome(data, columns, rules, number),), after)
+    for line in read_lines(path, start):
+        if line.data.strip():
+            outcome = _outcome(line.data, columns, rules, line.after.rows)
+            yield Step((outcome,), line.safe if isinstance(outcome, BadLine) else line.after)
 
 
 def _outcome(data: bytes, columns: Columns | None, rules: Rules, number: int) -> Outcome:
@@ -94,7 +95,7 @@ def _dated(article: Article, rules: Rules) -> Taken:
         return Taken(article)
     if rules.undated == "refuse":
         raise InvalidRecord("published_at: before 1990 or in the future")
-    return Taken(msgspec.structs.replace(article, published_at=rules.now_ms), redated=True)
+    return Taken(msgspec.structs.replace(article, published_at=rules.arrival_ms), redated=True)
 
 
 def _read(path: Path, decode: Callable[[bytes], Row]) -> Iterator[Line[Row]]:

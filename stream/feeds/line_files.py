@@ -3,7 +3,7 @@
 import gzip
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, NamedTuple, cast
 
 from schemas.errors import UsageError
 from stream.feeds.rows import START, Position
@@ -23,19 +23,27 @@ def open_bytes(path: Path) -> IO[bytes]:
         raise UsageError(f"cannot read {path}: {error.strerror}") from error
 
 
-def read_lines(path: Path, start: Position = START) -> Iterator[tuple[bytes, Position]]:
-    """Each line with the position behind it (bytes count unpacked). A line that is not ended yet by a line break may be
-    still being written: its position is the one in front of it, so that the next run reads it again.
+class LineRead(NamedTuple):
+    data: bytes
+    after: Position  # behind it; bytes count unpacked
+    ended: bool  # by a line break; otherwise it may be still being written
+    before: Position
 
-    Raises UsageError when the file cannot be read to its end.
-    """
+    @property
+    def safe(self) -> Position:
+        """Where the next run goes on: a line that was not ended is read again."""
+        return self.after if self.ended else self.before
+
+
+def read_lines(path: Path, start: Position = START) -> Iterator[LineRead]:
+    """Each line from a position on. Raises UsageError when the file cannot be read to its end."""
     with open_bytes(path) as file:
         try:
             file.seek(start.bytes)
             at = start
-            while line := file.readline(MAX_LINE_BYTES):
-                behind = Position(at.rows + 1, at.bytes + len(line))
-                yield line, behind if line.endswith(b"\n") or len(line) == MAX_LINE_BYTES else at
-                at = behind
+            while data := file.readline(MAX_LINE_BYTES):
+                after = Position(at.rows + 1, at.bytes + len(data))
+                yield LineRead(data, after, data.endswith(b"\n") or len(data) == MAX_LINE_BYTES, at)
+                at = after
         except (OSError, EOFError) as error:
             raise UsageError(f"{path} breaks off: {error}") from error

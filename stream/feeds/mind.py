@@ -67,7 +67,7 @@ def read_behaviors(path: Path, reading: Reading, start: Position = START) -> Ite
 
 def read_titles(path: Path) -> dict[str, str]:
     """Title by article id of `news.tsv`; raises UsageError when it is none."""
-    rows = (line.decode("utf-8", "replace").split("\t", 4) for line, _ in read_lines(path))
+    rows = (line.data.decode("utf-8", "replace").split("\t", 4) for line in read_lines(path))
     titles = {row[0]: row[3].strip() for row in rows if len(row) == BEHAVIOR_COLUMNS}
     if not titles:
         raise UsageError(f"{path} is not MIND's news.tsv, which the titles of clicked articles come from")
@@ -75,10 +75,10 @@ def read_titles(path: Path) -> dict[str, str]:
 
 
 def _numbered(path: Path, start: Position) -> Iterator[tuple[int, str, Position]]:
-    for number, (data, after) in enumerate(read_lines(path, start), start=start.rows + 1):
-        line = data.decode("utf-8", "replace").rstrip("\r\n")
-        if line.strip():
-            yield number, line, after
+    for line in read_lines(path, start):
+        text = line.data.decode("utf-8", "replace").rstrip("\r\n")
+        if text.strip():
+            yield line.after.rows, text, line.safe
 
 
 def _line_outcomes(line: str, number: int, reading: Reading, told: set[str]) -> Iterator[Outcome]:

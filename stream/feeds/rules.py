@@ -22,8 +22,13 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     """What holds for all articles of one reading of a source."""
 
     now_ms: int
+    arrived_ms: int = 0  # the date of articles without one; 0 = now
     languages: tuple[str, ...] = ("en",)
-    undated: Undated = "arrival"  # an article without a plausible date: of this moment, or refused
+    undated: Undated = "arrival"  # an article without a plausible date is of its arrival, or refused
+
+    @property
+    def arrival_ms(self) -> int:
+        return self.arrived_ms or self.now_ms
 
 
 def to_article(fields: Fields, rules: Rules) -> Taken | Left:
@@ -85,7 +90,7 @@ def _published(value: object, rules: Rules) -> tuple[int, bool]:
         published = None
     if published is not None and plausible(published, rules.now_ms):
         return published, False
-    return rules.now_ms, True
+    return rules.arrival_ms, True
 
 
 def _named(field: str, value: object) -> int | None:

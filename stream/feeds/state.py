@@ -11,24 +11,17 @@ import msgspec
 
 from schemas.errors import UsageError
 from stream.feeds.fetch import Validators
-from stream.feeds.line_files import GZIP_MAGIC, open_bytes
+from stream.feeds.line_files import open_bytes
 from stream.feeds.rows import START, Position
+from stream.feeds.sending import Seen
 
-MAX_SEEN = 20_000  # articles of one feed that are known to be sent; the oldest are forgotten
 MAX_DOCUMENTS = 1_000  # of one source: a sitemap index has many
 PREFIX_BYTES = 65_536
 VERSION = 1
 
 
-class Seen(msgspec.Struct, frozen=True):
-    """An article of a feed as it was sent last."""
-
-    fingerprint: str
-    first_ms: int  # when it arrived: its date, where it has none of its own
-
-
 class SourceState(msgspec.Struct, kw_only=True):
-    """Of one source. A file has a position, a feed what was seen in it; the order of `seen` and `documents` is by age."""
+    """Of one source. A file has a position, a feed what was seen in it; `seen` and `documents` are in order of age."""
 
     source: str
     cluster: str = ""  # id of the Kafka cluster that has the records
@@ -39,13 +32,8 @@ class SourceState(msgspec.Struct, kw_only=True):
     seen: dict[str, Seen] = msgspec.field(default_factory=dict)
     documents: dict[str, Validators] = msgspec.field(default_factory=dict)
 
-    def remember(self, article_id: str, seen: Seen) -> None:
-        self.seen.pop(article_id, None)
-        self.seen[article_id] = seen
-        while len(self.seen) > MAX_SEEN:
-            del self.seen[next(iter(self.seen))]
-
     def validate(self, address: str, validators: Validators) -> None:
+        """Keep what to ask for a document with, next time."""
         self.documents.pop(address, None)
         self.documents[address] = validators
         while len(self.documents) > MAX_DOCUMENTS:
@@ -102,16 +90,6 @@ def prefix_of(path: Path, position: Position) -> str:
     with path.open("rb") as file:
         file.seek(max(0, size - PREFIX_BYTES))
         return _digest(size.to_bytes(8, "big") + file.read())
-
-
-def position_in(path: Path, state: SourceState) -> Position:
-    """Where to go on; the beginning when the file is another one now."""
-    return state.position if state.prefix and state.prefix == prefix_of(path, state.position) else START
-
-
-def is_packed(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(2) == GZIP_MAGIC
 
 
 def _digest(data: bytes) -> str:

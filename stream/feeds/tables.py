@@ -34,8 +34,8 @@ def read_csv(path: Path, columns: Columns, rules: Rules, start: Position = START
     csv.field_size_limit(MAX_CELL_CHARACTERS)
     delimiter = _delimiter(path)
     names = next(csv.reader([_header(path)], delimiter=delimiter), [])
-    bytes_read = [0]
-    rows = csv.reader(_decoded_lines(path, bytes_read), delimiter=delimiter)
+    lines = _Lines(path)
+    rows = csv.reader(lines, delimiter=delimiter)
     number = 0
     while True:
         number += 1
@@ -49,7 +49,7 @@ def read_csv(path: Path, columns: Columns, rules: Rules, start: Position = START
             if number == 1 or number <= start.rows or not row:
                 continue
             outcome = _csv_outcome(row, names, columns, rules, number)
-        yield Step((outcome,), Position(number, bytes_read[0]))
+        yield Step((outcome,), Position(number if lines.ended else number - 1, lines.bytes))
 
 
 def _csv_outcome(row: list[str], names: list[str], columns: Columns, rules: Rules, number: int) -> Outcome:
@@ -62,10 +62,17 @@ def _csv_outcome(row: list[str], names: list[str], columns: Columns, rules: Rule
     return outcome
 
 
-def _decoded_lines(path: Path, bytes_read: list[int]) -> Iterator[str]:
-    for line, _ in read_lines(path):
-        bytes_read[0] += len(line)
-        yield line.decode("utf-8", "surrogateescape").removeprefix("\ufeff").replace("\0", "")
+class _Lines:
+    """Decoded lines, and how far they go."""
+
+    def __init__(self, path: Path) -> None:
+        self._lines = read_lines(path)
+        self.bytes, self.ended = 0, True
+
+    def __iter__(self) -> Iterator[str]:
+        for line in self._lines:
+            self.bytes, self.ended = line.after.bytes, line.ended
+            yield line.data.decode("utf-8", "surrogateescape").removeprefix("\ufeff").replace("\0", "")
 
 
 def _mended(cell: str) -> str:
