@@ -18,6 +18,7 @@ from stream.producer import KafkaProducer, Outgoing
 from stream.topic_reader import read_topic
 from stream.topics import all_topics
 from stream.transport import create_topics
+from tests.groups import expel_members
 from tests.integration.histories import history, offline_fold, send_events, stored_profiles
 from tests.integration.processes import members, wait_for
 
@@ -69,14 +70,13 @@ def test_duplicates_and_disorder_change_nothing(config: Config, events: list[Eve
 
 @pytest.mark.fault
 def test_sigkill_in_the_middle_loses_and_repeats_nothing(config: Config, events: list[Event], tmp_path: Path) -> None:
-    # the broker's least: so long the next worker waits for one that was killed
-    config = msgspec.structs.replace(config, kafka=msgspec.structs.replace(config.kafka, session_timeout_seconds=6.0))
     third = len(events) // 3
     for number in range(2):  # what comes later is sent later, so that a kill always comes before the end
         asyncio.run(send_events(config.kafka.bootstrap, events[number * third : (number + 1) * third]))
         with worker("profiles", config, tmp_path) as killed:
             wait_for(lambda: processed(killed) > 5_000, "fold", killed, every=0.01)
             killed.kill()
+        expel_members(config.kafka.bootstrap, App.PROFILES)
     asyncio.run(send_events(config.kafka.bootstrap, events[2 * third :]))
     with worker("profiles", config, tmp_path) as last:
         wait_until_equal(config, offline_fold(events, config), last)

@@ -17,6 +17,7 @@ from kafka.errors import CoordinatorNotAvailableError
 from keenstream.stack.process import Command, full_argv
 from stream.topic_reader import read_topic
 from stream.transport import TopicSpec, changelog, create_topics
+from tests.groups import expel_members
 from tests.stream.transport.worker_program import PARTITIONS, TABLE
 
 TIMEOUT_SECONDS = 90.0
@@ -130,6 +131,11 @@ class Bench:
 
     def ended(self, worker: "subprocess.Popen[bytes]") -> int:
         return worker.wait(TIMEOUT_SECONDS)
+
+    def kill(self, worker: "subprocess.Popen[bytes]") -> None:
+        """SIGKILL to the only worker; the next one need not wait until its session has expired."""
+        self.end(worker, signal.SIGKILL)
+        expel_members(self.bootstrap, self.app_id)
 
     def close(self) -> None:
         for worker in self.workers:

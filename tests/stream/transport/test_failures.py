@@ -32,9 +32,9 @@ def test_repeated_kills_in_the_middle_of_flushes(bench: Bench) -> None:
     values: list[str] = []
     for number in range(3):
         values += bench.produce(4000, first=4000 * number)
-        worker, before = bench.start(session_seconds=KILLED_SESSION_SECONDS), len(bench.lines())
+        worker, before = bench.start(), len(bench.lines())
         assert eventually(lambda before=before: len(bench.lines()) > before + 300)  # type: ignore[misc]
-        bench.end(worker, signal.SIGKILL)
+        bench.kill(worker)
     last = bench.start()
     assert eventually(lambda: bench.committed() == bench.ends())
     assert bench.end(last) == 0
@@ -45,7 +45,7 @@ def test_repeated_kills_in_the_middle_of_flushes(bench: Bench) -> None:
 @pytest.mark.parametrize(("mode", "held"), [("hold", {0, 1, 2, 3}), ("slow", {0})])
 def test_a_commit_never_passes_a_run_that_is_not_acknowledged(bench: Bench, mode: str, held: set[int]) -> None:
     early = bench.produce(400)
-    worker = bench.start(mode, KILLED_SESSION_SECONDS)
+    worker = bench.start(mode)
     assert eventually(lambda: bench.values() >= set(early))
     late = bench.produce(4000, first=400)
     assert eventually(lambda: bench.values() >= set(late))
@@ -53,7 +53,7 @@ def test_a_commit_never_passes_a_run_that_is_not_acknowledged(bench: Bench, mode
     assert eventually(lambda: {partition for _, partition in bench.committed()} >= free)
     time.sleep(1.5)  # five commit intervals
     assert {partition for _, partition in bench.committed()} == free
-    bench.end(worker, signal.SIGKILL)
+    bench.kill(worker)
     bench.forget_lines()
     next_worker = bench.start()
     assert eventually(lambda: bench.committed() == bench.ends())
