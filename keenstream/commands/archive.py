@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from keenstream.commands.console import JSON_OPTION, console, print_json
+from keenstream.commands.console import JSON_OPTION, console, count_progress, print_json
 from schemas.errors import KeenstreamError, UsageError
 
 if TYPE_CHECKING:  # pyarrow and the Kafka client load when a command runs
@@ -59,7 +58,7 @@ def verify(as_json: bool = JSON_OPTION) -> None:
     from keenstream.settings import resolve_config
     from stream.archive.verifying import verify_archive
 
-    with _bar() as progress:
+    with count_progress() as progress:
         task = progress.add_task("partitions", total=None)
         proofs = verify_archive(_folder(), resolve_config(), lambda _: progress.advance(task))
     broken = [proof for proof in proofs if proof.faults]
@@ -112,7 +111,7 @@ def _send(files: list[Path], events: int) -> int:
     codec = open_codecs(config, writes=(Topic.USER_EVENTS,)).events
 
     async def send() -> int:
-        with _bar() as progress:
+        with count_progress() as progress:
             task = progress.add_task("events", total=events)
             async with KafkaProducer(config.kafka) as producer:
                 return await replay_events(files, producer, codec, lambda count: progress.advance(task, count))
@@ -170,10 +169,3 @@ def _print_proofs(proofs: "list[PartitionProof]", to: "Console") -> None:
 
 def _span(first: date, last: date) -> str:
     return str(first) if first == last else f"{first} to {last}"
-
-
-def _bar() -> Progress:
-    from rich.console import Console
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=Console(stderr=True), transient=True)

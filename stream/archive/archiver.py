@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 from schemas.archive import ARCHIVED
 from schemas.codecs import Codecs
 from schemas.config import Archive
-from schemas.errors import RetryableError, UsageError
+from schemas.errors import KeenstreamError, RetryableError, UsageError
 from stream import monitoring
 from stream.archive.columns import Columns, LeftOut, TopicRecord
 from stream.archive.days import split_by_day
@@ -129,6 +129,11 @@ class Archiver:
         with monitoring.ARCHIVE_WRITE_SECONDS.labels(key.topic).time():
             try:
                 manifest = ranges.commit(gathered.first, gathered.last, days, left_out)
+            except OSError as error:
+                raise KeenstreamError(
+                    f"the archive in {self._folder} cannot be written ({error.strerror}): nothing is lost; it goes on "
+                    "from there once there is space and the right to write, on a file system with hard links"
+                ) from error
             except RangeTaken:
                 _log.warning("%s, partition %d: another worker was first at offset %d", *key, gathered.first)
                 ranges.settle()

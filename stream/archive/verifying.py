@@ -18,12 +18,15 @@ from kafka.errors import KafkaError
 
 from schemas.archive import ARCHIVED, OFFSET, PARTITION, ArchiveFile, archive_files, parse_file
 from schemas.config import Config
-from schemas.errors import Unavailable, UsageError
+from schemas.errors import UsageError
 from schemas.names import App
 from stream.archive.archiver import Key
 from stream.archive.columns import NOTHING, LeftOut
 from stream.archive.erasing import erased_rows
 from stream.archive.ranges import Manifest, Ranges
+from stream.kafka_access import check_credentials, failure, kafka_python_options
+
+TIMEOUT_MS = 5_000
 
 
 class PartitionProof(msgspec.Struct, frozen=True, kw_only=True):
@@ -196,12 +199,12 @@ def _offsets(admin: Any, partitions: Sequence[Key]) -> dict[Key, BrokerOffsets]:
 
 @contextmanager
 def _admin(config: Config) -> Iterator[Any]:
-    address = config.kafka.bootstrap
+    check_credentials(config.kafka)
     try:
-        with closing(KafkaAdminClient(bootstrap_servers=address.split(","), request_timeout_ms=10_000)) as admin:
+        options = kafka_python_options(config.kafka)
+        with closing(
+            KafkaAdminClient(**options, request_timeout_ms=TIMEOUT_MS, bootstrap_timeout_ms=TIMEOUT_MS)
+        ) as admin:
             yield admin
     except (KafkaError, OSError) as error:
-        reason = f"Kafka at {address} does not tell its offsets ({type(error).__name__})"
-        raise Unavailable(
-            f"{reason}: start it with `keenstream stack up`, or `keenstream prepare` its topics"
-        ) from error
+        raise failure(config.kafka, error) from error

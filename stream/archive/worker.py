@@ -4,7 +4,7 @@ import asyncio
 import signal
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 from logging import ERROR, getLogger
 from pathlib import Path
@@ -23,6 +23,7 @@ from stream.archive.archiver import Archiver, Key
 from stream.archive.erased_readers import ErasedReaders
 from stream.archive.erasing import ERASING
 from stream.clock import now_ms
+from stream.kafka_access import check_credentials, failure, kafka_python_options
 from stream.producer import KafkaProducer, Outgoing
 from stream.topics import topics
 from stream.transport import check_topics
@@ -38,7 +39,7 @@ REPEAT_SECONDS = 1.0  # when a part that is needed is away
 def run(config: Config, folder: Path) -> int:
     """Archive to `folder` until SIGINT or SIGTERM; the exit code. Raises UsageError when the topics are not as they
     must be or the archive is ahead of them."""
-    check_topics(config.kafka.bootstrap, topics(config, *ARCHIVED, Topic.ERASURES, Topic.DEAD_LETTERS))
+    check_topics(config.kafka, topics(config, *ARCHIVED, Topic.ERASURES, Topic.DEAD_LETTERS))
     for chatty in ("net.selector", "coordinator.assignors"):  # each large response, each topic not known yet
         getLogger(f"kafka.{chatty}").setLevel(ERROR)
     stop = threading.Event()
@@ -67,7 +68,7 @@ def send_letters(config: Config, letters: Sequence[Outgoing]) -> None:
     """Returns when the broker has them; raises Unavailable. A producer for each time, as dead letters are few."""
 
     async def send() -> None:
-        async with KafkaProducer(config.kafka.bootstrap) as producer:
+        async with KafkaProducer(config.kafka) as producer:
             await producer.send(letters)
 
     if letters:
@@ -172,9 +173,10 @@ class _Loop:
 
 @contextmanager
 def _consumer(config: Config, group_id: str | None = None) -> Iterator[Any]:
+    check_credentials(config.kafka)
     try:
         consumer = KafkaConsumer(
-            bootstrap_servers=config.kafka.bootstrap.split(","),
+            **kafka_python_options(config.kafka),
             group_id=group_id,
             enable_auto_commit=False,
             auto_offset_reset="none",
@@ -186,10 +188,6 @@ def _consumer(config: Config, group_id: str | None = None) -> Iterator[Any]:
             metrics_enabled=False,
         )
     except (KafkaError, OSError) as error:
-        raise Unavailable(
-            f"no Kafka answers at {config.kafka.bootstrap}: start it, or set [kafka] bootstrap"
-        ) from error
-    try:
+        raise failure(config.kafka, error) from error
+    with closing(consumer):
         yield consumer
-    finally:
-        consumer.close()

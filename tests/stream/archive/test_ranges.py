@@ -137,7 +137,7 @@ def test_a_worker_killed_at_any_step_leaves_each_record_in_one_file(tmp_path: Pa
     assert (before_range, after_range) == (4, 6)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(moves=st.lists(st.tuples(st.integers(0, 2), st.integers(1, 7), st.booleans()), min_size=1, max_size=15))
 def test_workers_that_all_believe_to_own_a_partition_write_each_record_once(
     tmp_path_factory: pytest.TempPathFactory, moves: list[tuple[int, int, bool]]
