@@ -5,15 +5,20 @@ from collections.abc import Callable
 from contextlib import closing
 
 from kafka import KafkaAdminClient
+from kafka.errors import CoordinatorNotAvailableError
 
 from bench._worker import Worker
 from schemas.config import Config
+from stream.kafka_access import kafka_python_options
 
 
 def members(config: Config, group: str) -> int:
     """How many workers the consumer group has, once it is stable; 0 before."""
-    with closing(KafkaAdminClient(bootstrap_servers=config.kafka.bootstrap)) as admin:
-        described = admin.describe_groups([group])[group]
+    with closing(KafkaAdminClient(**kafka_python_options(config.kafka))) as admin:
+        try:
+            described = admin.describe_groups([group])[group]
+        except CoordinatorNotAvailableError:  # the cluster has only just made the topic of the groups' offsets
+            return 0
     return len(described["members"]) if described["group_state"] == "Stable" else 0
 
 

@@ -151,9 +151,9 @@ async def test_a_running_client_says_it_and_goes_on_trying(broker: SecuredKafka,
     """An API or a worker must not end when a password is changed at the broker before it is changed here."""
     producer = KafkaProducer(wrong(broker, what), timeout_seconds=10)
     follower = ViewFollower(wrong(broker, what), views=None)  # type: ignore[arg-type]  # it never gets so far
-    for ask in (lambda: producer.send([MESSAGE]), producer.__aenter__, follower.check):
+    for asked in (producer.send([MESSAGE]), producer.__aenter__(), follower.check()):
         with pytest.raises(Unavailable) as raised:
-            await ask()
+            await asked
         assert all(text in str(raised.value) for text in WRONG[what])
     await producer.stop()
 
