@@ -20,7 +20,7 @@ from keenstream.stack.ports import LOCAL, free_port, free_ports
 from keenstream.stack.process import Command, end, start, wait_ready
 from schemas.errors import Unavailable
 
-START_TIMEOUT_SECONDS = 90.0
+START_TIMEOUT_SECONDS = 180.0
 GRACE_SECONDS = 0.0  # SIGTERM can hang for more than 40 s and gives back nothing; SIGKILL loses no acknowledged row
 
 _ETCD = """\
