@@ -1,4 +1,4 @@
-"""`keenstream send` and `keenstream ingest`: files of events and articles onto their topics."""
+"""`keenstream send`: a file of events onto its topic; and a whole file of articles, for the demo and the benchmarks."""
 
 import asyncio
 import time
@@ -10,7 +10,10 @@ import msgspec
 import typer
 
 from keenstream.commands.console import JSON_OPTION, bytes_progress, console, print_json
+from keenstream.commands.ingest import ingest
 from schemas.errors import KeenstreamError
+
+__all__ = ["FeedResult", "ingest", "ingest_file", "send", "send_file"]
 
 BATCH = 1_000
 SHOWN_BAD_LINES = 10
@@ -56,26 +59,8 @@ def send_file(file: Path, config: Any) -> FeedResult:
     return asyncio.run(_publish(file, read_events(file), outgoing, config.kafka))
 
 
-def ingest(
-    source: Annotated[Path, typer.Argument(help="JSON Lines of articles, or of headlines in HuffPost's form.")],
-    expire_from: Annotated[
-        str, typer.Option(help="`publication`, or `ingestion` for an archive whose articles should be found now.")
-    ] = "publication",
-    as_json: bool = JSON_OPTION,
-) -> None:
-    """Send articles to the index. A broken line is reported with its number and the rest goes on.
-
-    Example: `keenstream ingest articles.jsonl`
-    """
-    if expire_from not in ("publication", "ingestion"):
-        raise typer.BadParameter("say `publication` or `ingestion`", param_hint="--expire-from")
-    from keenstream.settings import resolve_config
-
-    _report(ingest_file(source, resolve_config(), keep=expire_from == "ingestion"), "articles", as_json)
-
-
 def ingest_file(source: Path, config: Any, *, keep: bool = False) -> FeedResult:
-    """Send the articles of `source`; with `keep` they expire only the usual time after now."""
+    """Send all articles of `source`, sent before or not; with `keep` they expire only the usual time after now."""
     from schemas.codecs import open_codecs
     from schemas.names import Topic
     from stream.feeds.jsonl import read_articles

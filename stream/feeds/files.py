@@ -8,7 +8,7 @@ import msgspec
 from schemas.errors import UsageError
 from stream.feeds.formats import Format
 from stream.feeds.jsonl import jsonl_columns, read_json_lines
-from stream.feeds.line_files import open_bytes
+from stream.feeds.line_files import is_packed, open_bytes
 from stream.feeds.mind import HISTORY_UNTIL_MS, Reading, is_behaviors, read_behaviors, read_news, read_titles
 from stream.feeds.rows import START, Position, Step
 from stream.feeds.rules import Rules, Undated
@@ -54,16 +54,16 @@ def open_reader(path: Path, options: FileOptions, now_ms: int, arrived_ms: int =
     raise UsageError(f"{path}: {options.format} is not a format of rows")
 
 
-def rows_are_counted(options: FileOptions) -> bool:
+def rows_are_counted(kind: Format) -> bool:
     """Whether progress is in rows; otherwise it is in bytes."""
-    return options.format == "parquet"
+    return kind == "parquet"
 
 
-def size_of(path: Path, options: FileOptions) -> int | None:
+def end_of(path: Path, kind: Format) -> int | None:
     """The position of the end, in rows or bytes; None when it is not known before."""
-    if rows_are_counted(options):
+    if rows_are_counted(kind):
         return parquet_rows(path)
-    return None if path.suffix == ".gz" else path.stat().st_size
+    return None if is_packed(path) else path.stat().st_size
 
 
 async def deliver_file(

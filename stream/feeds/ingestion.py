@@ -10,7 +10,6 @@ import msgspec
 from schemas.article import Article
 from schemas.codecs import Codecs
 from schemas.errors import KeenstreamError
-from schemas.event import Event
 from stream.clock import now_ms
 from stream.feeds.fetch import Fetcher, Limits
 from stream.feeds.files import FileOptions, deliver_file, open_reader, resume
@@ -56,7 +55,7 @@ class SourceResult(msgspec.Struct, kw_only=True):
     not_modified: bool = False
     remarks: list[str] = msgspec.field(default_factory=list)
     error: str = ""
-    samples: list[Article | Event] = msgspec.field(default_factory=list)
+    samples: list[Article] = msgspec.field(default_factory=list)
 
 
 class Destination(msgspec.Struct, frozen=True, kw_only=True):

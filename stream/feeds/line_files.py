@@ -23,6 +23,11 @@ def open_bytes(path: Path) -> IO[bytes]:
         raise UsageError(f"cannot read {path}: {error.strerror}") from error
 
 
+def is_packed(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(2) == GZIP_MAGIC
+
+
 class LineRead(NamedTuple):
     data: bytes
     after: Position  # behind it; bytes count unpacked

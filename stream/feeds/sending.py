@@ -68,7 +68,7 @@ class Sender:
         self._codecs = codecs
         self._pending: dict[str, tuple[Seen, Taken]] = {}
         self.tally = Tally()
-        self.samples: list[Article | Event] = []  # the first ones that were sent
+        self.samples: list[Article] = []  # the first ones that were sent
 
     @property
     def full(self) -> bool:
@@ -91,7 +91,8 @@ class Sender:
             self.tally.sent += 1
             self.tally.redated += taken.redated
             self.tally.mended += taken.mended
-        self.samples += [taken.record for _, taken in batch.values()][: SAMPLES - len(self.samples)]
+        articles = [taken.record for _, taken in batch.values() if isinstance(taken.record, Article)]
+        self.samples += articles[: SAMPLES - len(self.samples)]
 
     def _take(self, taken: Taken) -> None:
         record = taken.record
