@@ -1,5 +1,6 @@
 """Where `keenstream ingest` sends to: the topics of the configured Kafka, or nowhere in a dry run."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 
@@ -23,8 +24,8 @@ async def destination(config: Config, *, dry_run: bool = False, events: bool = F
         yield Destination(producer=Nowhere(), codecs=JSON_CODECS, cluster="")
         return
     codecs = open_codecs(config, writes=(Topic.ARTICLES, *((Topic.USER_EVENTS,) if events else ())))
-    cluster = cluster_id(config.kafka)
     async with KafkaProducer(config.kafka) as producer:
+        cluster = await asyncio.to_thread(cluster_id, config.kafka)
         yield Destination(producer=producer, codecs=codecs, cluster=cluster)
 
 

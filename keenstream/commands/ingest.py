@@ -15,6 +15,7 @@ from schemas.errors import KeenstreamError, UsageError
 
 if TYPE_CHECKING:
     from schemas.config import Config
+    from stream.feeds.fetch import Limits
     from stream.feeds.formats import Format
     from stream.feeds.ingestion import Destination, IngestOptions, SourceResult
 
@@ -34,11 +35,7 @@ def ingest(
         list[str] | None, typer.Option("--map", help="FIELD=COLUMN, as often as needed; usual names are known.")
     ] = None,
     undated: Annotated[
-        str,
-        typer.Option(
-            help="What becomes of an article without a date, or of before 1990 or the future: `refuse` (default of "
-            "files) or `arrival`, the time when it was read (default of feeds and MIND)."
-        ),
+        str, typer.Option(help="Without a date since 1990 that is past: `refuse` (files) or `arrival` (feeds, MIND).")
     ] = "",
     expire_from: Annotated[
         str, typer.Option(help="`publication`, or `ingestion` for an archive whose articles should be found now.")
@@ -63,25 +60,19 @@ def ingest(
     title=headline`
     """
     from keenstream.settings import resolve_config
-    from stream.feeds.columns import parse_mapping
-    from stream.feeds.fetch import Limits
 
-    limits = Limits(
-        seconds=timeout, max_bytes=int(max_megabytes * 2**20), pause_seconds=pause, robots=not ignore_robots
-    )
-    _one_of(expire_from, ("publication", "ingestion"), "--expire-from")
     config = resolve_config()
     options = _options(
         config,
         format=_format(kind),
-        mapping=parse_mapping(mapping or []),
+        mapping=_mapping(mapping),
         undated=_one_of(undated, ("refuse", "arrival"), "--undated") if undated else None,
-        expires_at_ms=int((time.time() + config.articles.ttl_seconds) * 1000) if expire_from == "ingestion" else None,
+        expires_at_ms=_expiry(expire_from, config),
         restart=restart,
         dry_run=dry_run,
         news=news,
         history_until_ms=_history_until(history_until),
-        limits=limits,
+        limits=_limits(timeout, max_megabytes, pause, ignore_robots),
     )
     run = _Run(source, options, config, parse_duration(every) if every else None, as_json)
     asyncio.run(run.until_done())
@@ -223,6 +214,25 @@ def _format(kind: str) -> Any:
     from stream.feeds.formats import FORMATS
 
     return _one_of(kind, FORMATS, "--format") if kind else None
+
+
+def _mapping(options: list[str] | None) -> dict[str, str]:
+    from stream.feeds.columns import parse_mapping
+
+    return parse_mapping(options or [])
+
+
+def _expiry(expire_from: str, config: "Config") -> int | None:
+    """UTC ms of all articles; None = each by its publication."""
+    if _one_of(expire_from, ("publication", "ingestion"), "--expire-from") == "publication":
+        return None
+    return int((time.time() + config.articles.ttl_seconds) * 1000)
+
+
+def _limits(seconds: float, megabytes: float, pause: float, ignore_robots: bool) -> "Limits":
+    from stream.feeds.fetch import Limits
+
+    return Limits(seconds=seconds, max_bytes=int(megabytes * 2**20), pause_seconds=pause, robots=not ignore_robots)
 
 
 def _history_until(text: str) -> int | None:
