@@ -36,7 +36,7 @@ def list_loaded(as_json: bool = JSON_OPTION) -> None:
     from keenstream.settings import resolve_config
     from offline.release.listing import list_models
 
-    models = asyncio.run(list_models(resolve_config().triton.grpc_address))
+    models = asyncio.run(list_models(resolve_config().triton))
     if as_json:
         print_json(models)
         return

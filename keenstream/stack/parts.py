@@ -21,8 +21,9 @@ from keenstream.stack.process import Command
 from keenstream.stack.shared_memory import clean_shared_memory
 from keenstream.stack.triton import TritonPorts, ensure_backends, revive_models, triton_command
 from keenstream.stack.triton_probe import probe_triton
-from schemas.config import Config, environment_of
+from schemas.config import Config, Kafka, environment_of
 from schemas.errors import Unavailable
+from stream.kafka_access import Broker, kafka_python_options
 
 _LOCAL_NAMES = ("127.0.0.1", "localhost", "::1")
 _DEFAULTS = Config()
@@ -63,7 +64,7 @@ def _with_workers(options: StackOptions, config: Config, pool: PortPool, servers
         if port and spec.port_variable:
             environment[spec.port_variable] = str(port)  # the others must find it too
         workers.append((spec, port))
-    parts = [_worker(spec, port, environment, config.kafka.bootstrap) for spec, port in workers]
+    parts = [_worker(spec, port, environment, config.kafka) for spec, port in workers]
     return StackParts(parts=(*servers, *parts), config=config, environment=environment)
 
 
@@ -123,12 +124,12 @@ def _triton(options: StackOptions, config: Config, pool: PortPool, folder: Path)
     return part, grpc
 
 
-def _worker(spec: WorkerSpec, port: int | None, environment: Mapping[str, str], bootstrap: str) -> Part:
+def _worker(spec: WorkerSpec, port: int | None, environment: Mapping[str, str], kafka: Kafka) -> Part:
     command = Command(argv=spec.argv, environment={**environment, **spec.environment}, niceness=spec.niceness)
     return Part(
         name=spec.name,
         prepare=lambda: command,
-        probe=None if spec.once else _worker_probe(spec, port, bootstrap),
+        probe=None if spec.once else _worker_probe(spec, port, kafka),
         depends_on=spec.depends_on,
         address=f"{LOCAL}:{port}" if port else "",
         grace_seconds=spec.grace_seconds,
@@ -137,11 +138,11 @@ def _worker(spec: WorkerSpec, port: int | None, environment: Mapping[str, str], 
     )
 
 
-def _worker_probe(spec: WorkerSpec, port: int | None, bootstrap: str) -> Callable[[], None]:
+def _worker_probe(spec: WorkerSpec, port: int | None, kafka: Kafka) -> Callable[[], None]:
     if spec.ready_url:
         return partial(probe_url, spec.ready_url.format(port=port))
     if spec.ready_group:
-        return partial(probe_group, bootstrap, spec.ready_group)
+        return partial(probe_group, kafka, spec.ready_group)
     return lambda: None  # the supervisor itself sees when the process ends
 
 
@@ -151,8 +152,9 @@ def probe_url(url: str, timeout_seconds: float = 5.0) -> None:
         raise Unavailable(f"{url} answers {answer.status_code}: {answer.text[:200]}")
 
 
-def probe_group(bootstrap: str, group: str) -> None:
-    admin = KafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=5_000, bootstrap_timeout_ms=5_000)
+def probe_group(broker: Broker, group: str) -> None:
+    options = kafka_python_options(broker)
+    admin = KafkaAdminClient(**options, request_timeout_ms=5_000, bootstrap_timeout_ms=5_000)
     try:
         state, members = _group_state(admin.describe_groups([group]), group)
     finally:

@@ -4,6 +4,7 @@ import msgspec
 from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
+from schemas.clients.access import Server, triton_headers, triton_options, triton_settings
 from schemas.clients.models import Completion
 from schemas.clients.triton import TritonEmbedder, TritonStudent, as_keenstream_error
 from schemas.errors import KeenstreamError
@@ -23,20 +24,20 @@ class LoadedModel(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
 
 
-async def list_models(grpc_address: str, *, deadline_seconds: float = 10.0) -> list[LoadedModel]:
-    """The models that `grpc_address` knows, sorted; raises Unavailable when no server answers."""
-    client = InferenceServerClient(grpc_address)
+async def list_models(server: Server, *, deadline_seconds: float = 10.0) -> list[LoadedModel]:
+    """The models that `server` knows, sorted; raises Unavailable when no server answers."""
+    headers, client = triton_headers(server), InferenceServerClient(**triton_options(server))
     try:
-        index = await client.get_model_repository_index(client_timeout=deadline_seconds)
+        index = await client.get_model_repository_index(headers=headers, client_timeout=deadline_seconds)
     except InferenceServerException as error:
-        raise as_keenstream_error(error, "triton", grpc_address) from error
+        raise as_keenstream_error(error, "triton", triton_settings(server).grpc_address) from error
     finally:
         await client.close()
     entries = sorted(index.models, key=lambda entry: (entry.name, entry.version))
-    return [await _asked(entry, grpc_address, deadline_seconds) for entry in entries]
+    return [await _asked(entry, server, deadline_seconds) for entry in entries]
 
 
-async def _asked(entry: object, address: str, deadline_seconds: float) -> LoadedModel:
+async def _asked(entry: object, server: Server, deadline_seconds: float) -> LoadedModel:
     """The entry of Triton's index with what the model says of itself."""
     name, state = getattr(entry, "name", ""), getattr(entry, "state", "")
     model = LoadedModel(
@@ -45,22 +46,22 @@ async def _asked(entry: object, address: str, deadline_seconds: float) -> Loaded
     if state != "READY":
         return msgspec.structs.replace(model, state=state or "NOT LOADED")
     try:
-        weights, prompt = await _versions(name, address, deadline_seconds)
+        weights, prompt = await _versions(name, server, deadline_seconds)
     except KeenstreamError as error:
         return msgspec.structs.replace(model, state="DEAD", reason=str(error))
     return msgspec.structs.replace(model, model_version=weights, prompt_version=prompt)
 
 
-async def _versions(name: str, address: str, deadline_seconds: float) -> tuple[str, str]:
+async def _versions(name: str, server: Server, deadline_seconds: float) -> tuple[str, str]:
     if name == Model.EMBEDDER:
-        embedder = TritonEmbedder(address, deadline_seconds=deadline_seconds)
+        embedder = TritonEmbedder(server, deadline_seconds=deadline_seconds)
         try:
             return await embedder.version(), ""
         finally:
             await embedder.close()
     if name != Model.STUDENT:
         return "", ""
-    student = TritonStudent(address, deadline_seconds=deadline_seconds)
+    student = TritonStudent(server, deadline_seconds=deadline_seconds)
     try:
         answer = (await student.write([PROBE]))[0]
     finally:
