@@ -171,8 +171,10 @@ def _first_line(argv: list[str]) -> str:
         done = subprocess.run(argv, capture_output=True, text=True, timeout=30, stdin=subprocess.DEVNULL)
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    lines = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout + done.stderr).strip().split("\n")  # Maven colours its version
-    return lines[0] if done.returncode == 0 else ""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout + done.stderr)  # Maven colours its version
+    # Java first repeats the options that it finds in the environment
+    lines = [line for line in text.strip().split("\n") if "Picked up J" not in line]
+    return lines[0] if lines and done.returncode == 0 else ""
 
 
 def _has_libpython() -> bool:

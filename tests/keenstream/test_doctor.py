@@ -24,6 +24,15 @@ def test_java_17_or_newer_is_wanted(first_line: str, level: str) -> None:
     assert doctor.check_java(first_line).level == level
 
 
+@pytest.mark.parametrize("variable", ["JDK_JAVA_OPTIONS", "JAVA_TOOL_OPTIONS"])
+def test_options_for_java_in_the_environment_do_not_hide_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    monkeypatch.setenv(variable, "-XX:TieredStopAtLevel=1")
+    (java,) = (check for check in doctor.run_checks(tmp_path) if check.name == "java")
+    assert java.ok, java.found
+
+
 @pytest.mark.parametrize(("free", "level"), [(8 * GIB, "ok"), (3 * GIB, "warning"), (GIB, "missing")])
 def test_little_memory_is_told(free: int, level: str) -> None:
     assert doctor.check_memory(free).level == level
