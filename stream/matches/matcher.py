@@ -23,6 +23,8 @@ from stream import monitoring
 from stream.matches.rules import fresh_match, is_news, nearest_readers, rows_wanted
 from stream.producer import Outgoing, Producer
 
+SEARCHED_AT_ONCE = 16  # a backlog must not become one search that takes longer than the store's deadline
+
 
 class Matcher:
     """Sends who may be told of each article to the topic of match candidates, keyed by reader."""
@@ -33,9 +35,13 @@ class Matcher:
 
     async def match(self, articles: Sequence[StoredArticle], now_ms: int) -> None:
         """Returns when the broker has every candidate. Raises RetryableError; calling again is right."""
-        news = [row for row in articles if is_news(row.article, now_ms, self._age_ms)]
-        if not news or not self._settings.max_readers:
+        if not self._settings.max_readers:
             return
+        news = [row for row in articles if is_news(row.article, now_ms, self._age_ms)]
+        for first in range(0, len(news), SEARCHED_AT_ONCE):
+            await self._match(news[first : first + SEARCHED_AT_ONCE], now_ms)
+
+    async def _match(self, news: Sequence[StoredArticle], now_ms: int) -> None:
         found = await self._store.search_user_queries(
             np.stack([row.embedding for row in news]),
             limit=rows_wanted(self._settings.max_readers),
