@@ -1,6 +1,7 @@
 """The archive worker: `keenstream worker archive`."""
 
 import asyncio
+import gc
 import signal
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,6 +12,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
+import pyarrow as pa
 from kafka import ConsumerRebalanceListener, KafkaConsumer, OffsetAndMetadata, TopicPartition
 from kafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 
@@ -42,6 +44,9 @@ def run(config: Config, folder: Path) -> int:
     check_topics(config.kafka, topics(config, *ARCHIVED, Topic.ERASURES, Topic.DEAD_LETTERS))
     for chatty in ("net.selector", "coordinator.assignors"):  # each large response, each topic not known yet
         getLogger(f"kafka.{chatty}").setLevel(ERROR)
+    # a chunk of records is many small objects that live for a while: looking through them took a third of the time
+    gc.set_threshold(50_000, 20, 20)
+    pa.array([])  # loads pandas, which takes long: before there are partitions that wait
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
