@@ -46,6 +46,12 @@ class Stream:
             self.closed = True
 
 
+async def settled() -> None:
+    """Every task is as far as it gets."""
+    for _ in range(100):
+        await asyncio.sleep(0)
+
+
 async def collect(stream: Any, **limits: Any) -> list[int]:
     return [len(batch) async for batch in batches(stream, **limits)]
 
@@ -64,9 +70,9 @@ async def test_a_batch_closes_by_count_over_whole_runs_and_partitions() -> None:
 
 async def test_a_batch_closes_by_time_after_its_first_run() -> None:
     stream = Stream()
-    reader = batches(stream, max_records=1000, within_seconds=0.05)
+    reader = batches(stream, max_records=1000, within_seconds=0.4)
     upcoming = asyncio.ensure_future(anext(reader))
-    await asyncio.sleep(0.15)
+    await asyncio.sleep(0.5)
     assert not upcoming.done()  # time runs from the first run, not from the last batch
     stream.put(0, 0, 2)
     stream.put(0, 2, 2)
@@ -78,13 +84,13 @@ async def test_a_batch_closes_by_time_after_its_first_run() -> None:
 
 async def test_a_quiet_stream_closes_a_batch_early() -> None:
     stream = Stream()
-    reader = batches(stream, max_records=1000, within_seconds=60.0, quiet_seconds=0.05)
+    reader = batches(stream, max_records=1000, within_seconds=60.0, quiet_seconds=0.5)
     upcoming = asyncio.ensure_future(anext(reader))
     for n in range(4):
         stream.put(0, n, 1)
-        await asyncio.sleep(0.01)
+        await settled()
         assert not upcoming.done()
-    assert len(await asyncio.wait_for(upcoming, 5.0)) == 4
+    assert len(await asyncio.wait_for(upcoming, 30.0)) == 4
     await reader.aclose()  # type: ignore[attr-defined]
 
 
@@ -126,9 +132,9 @@ async def test_a_stopped_stream_ends_the_loop_and_leaves_the_open_batch() -> Non
 async def test_cancelling_the_agent_closes_the_stream() -> None:
     stream = Stream()
     task = asyncio.ensure_future(collect(stream, max_records=10, within_seconds=60.0))
-    await asyncio.sleep(0.01)
+    await settled()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    await asyncio.sleep(0.01)
+    await settled()
     assert stream.closed

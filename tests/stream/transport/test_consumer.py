@@ -128,6 +128,12 @@ async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
 async def _nothing(*_: Any) -> None: ...
 
 
+async def settled() -> None:
+    """Every task is as far as it gets."""
+    for _ in range(100):
+        await asyncio.sleep(0)
+
+
 async def test_a_fetch_of_one_partition_is_one_message_of_records(rig: Rig) -> None:
     rig.thread.log = [record(0), record(4), record(9)]
     assert await rig.poll() == []
@@ -169,9 +175,9 @@ async def test_records_fetched_before_a_seek_are_not_delivered_after_it(rig: Rig
     rig.thread.log = [record(n) for n in range(5)]
     rig.thread.held.clear()
     poll = asyncio.ensure_future(rig.poll())
-    await asyncio.sleep(0.01)
+    await settled()
     seek = asyncio.ensure_future(rig.consumer.perform_seek())
-    await asyncio.sleep(0.01)
+    await settled()
     rig.thread.held.set()
     await asyncio.gather(poll, seek)
     assert rig.offsets() == []
@@ -219,7 +225,7 @@ async def test_records_of_an_older_generation_are_dropped(rig: Rig) -> None:
     rig.thread.log = [record(0)]
     rig.thread.held.clear()
     poll = asyncio.ensure_future(rig.poll())
-    await asyncio.sleep(0.01)
+    await settled()
     rig.app.consumer_generation_id = 2
     rig.thread.held.set()
     await poll
@@ -230,10 +236,10 @@ async def test_a_fetch_across_a_rebalance_takes_no_row_that_the_recovery_waits_f
     rig.app.state_table("t", 1)
     rig.thread.held.clear()
     poll = asyncio.ensure_future(rig.poll())
-    await asyncio.sleep(0.01)
+    await settled()
     rig.app.consumer_generation_id = 2
     seek = asyncio.ensure_future(rig.consumer.seek_wait({TopicPartition(*EVENTS): 3}))
-    await asyncio.sleep(0.01)
+    await settled()
     rig.thread.extra = {TopicPartition(*CHANGELOG): [record(0, CHANGELOG)]}  # taken by the old fetch
     rig.thread.held.set()
     assert await poll == []
@@ -252,7 +258,7 @@ async def test_a_cancelled_fetch_leaves_its_records_to_the_next(rig: Rig) -> Non
     rig.thread.log = [record(0)]
     rig.thread.held.clear()
     poll = asyncio.ensure_future(rig.poll())
-    await asyncio.sleep(0.01)
+    await settled()
     poll.cancel()
     with pytest.raises(asyncio.CancelledError):
         await poll
