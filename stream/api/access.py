@@ -138,7 +138,11 @@ def is_locked(settings: Api) -> bool:
 
 
 def check_exposure(settings: Api) -> None:
-    """Raises UsageError when others could reach an API that asks for no key."""
+    """Raises UsageError when others could reach an API that asks for no key, or when the keys are not as they must be.
+
+    Before anything is opened: nothing has to be closed then.
+    """
+    KeyRing(settings)
     if not is_locked(settings) and not is_local(settings.host):
         raise UsageError(
             f"api.host is {settings.host}, which others can reach, and there are no API keys: anyone could read "
