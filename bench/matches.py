@@ -323,7 +323,7 @@ async def _recall(config: Config, store: MilvusStore, stored: Stored, articles: 
         wanted += len(exact)
         # by similarity, not by id: rows may tie
         found += sum(hit.similarity >= exact[-1] - 1e-5 for hit in hits) if len(exact) else 0
-    return Recall(articles=len(articles), rows=wanted, recall=round(found / max(1, wanted), 5))
+    return Recall(articles=len(articles), rows=wanted, recall=round(int(found) / max(1, wanted), 5))
 
 
 def _delay(what: str, seconds: Sequence[float]) -> Delay:
