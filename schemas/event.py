@@ -1,6 +1,6 @@
 """What a reader did: a page browsed, a search made, a news article clicked."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Protocol, TypeVar
 
 import msgspec
 
@@ -31,7 +31,15 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     consent: bool = True
 
 
-def check_time(event: Event, *, now_ms: int, skew_ms: int) -> Event:
+class _Dated(Protocol):
+    @property
+    def occurred_at(self) -> int: ...
+
+
+Dated = TypeVar("Dated", bound=_Dated)
+
+
+def check_time(event: Dated, *, now_ms: int, skew_ms: int) -> Dated:
     """`event`, unless it says that it happened more than `skew_ms` after `now_ms`: then InvalidRecord."""
     ahead_ms = event.occurred_at - now_ms
     if ahead_ms > skew_ms:

@@ -26,6 +26,9 @@ class Arm(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     exploration: Share = 0.0  # of answers whose order is drawn at random, so that a log can be read off-policy
 
 
+OUTSIDE = Arm(name=HOLDOUT)  # what readers get outside any experiment
+
+
 class Phase(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The weights from `starts_at` on. Other weights move readers between arms, so a phase is analysed by itself."""
 
@@ -76,6 +79,25 @@ def assign_arm(user_id: str, experiment: Experiment, at_ms: int) -> Assignment:
 def running_experiment(experiments: Sequence[Experiment], at_ms: int) -> Experiment | None:
     """The one that assigns readers at `at_ms` (UTC); `check_experiments` sees to it that there is no second one."""
     return next((experiment for experiment in experiments if _phase_at(experiment, at_ms) is not None), None)
+
+
+class Treatment(msgspec.Struct, frozen=True):
+    """How one reader is answered at one moment, and what the log says of it; no experiment = as without any."""
+
+    given: Arm
+    experiment: str = ""
+    arm: str = ""
+    phase: int = 0
+
+
+def treatment_of(user_id: str, experiments: Sequence[Experiment], at_ms: int) -> Treatment:
+    """By `assign_arm` in the running experiment. The holdout is logged under its own name and answered as usual."""
+    experiment = running_experiment(experiments, at_ms)
+    if experiment is None:
+        return Treatment(OUTSIDE)
+    drawn = assign_arm(user_id, experiment, at_ms)
+    given = drawn.arm or OUTSIDE
+    return Treatment(given, experiment.name, given.name, drawn.phase)
 
 
 def check_experiments(experiments: Sequence[Experiment]) -> tuple[Experiment, ...]:

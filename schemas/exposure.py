@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from schemas.candidates import CandidateSource
+from schemas.errors import InvalidRecord
 from schemas.event import Identifier, Milliseconds
 
 NO_EXPERIMENT = ""  # the `experiment` and `arm` of an answer outside any experiment
@@ -49,3 +50,12 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     kind: OutcomeKind
     value: Annotated[float, msgspec.Meta(ge=0, le=86_400)] = 1.0
     occurred_at: Milliseconds
+
+
+def check_outcome(outcome: Outcome) -> Outcome:
+    """`outcome`, unless it cannot be counted: InvalidRecord says what is missing."""
+    if outcome.kind != "visit" and outcome.article_id is None:
+        raise InvalidRecord(f"a {outcome.kind} needs the article_id of what was clicked or read")
+    if outcome.kind != "dwell" and outcome.value != 1:
+        raise InvalidRecord(f"the value of a {outcome.kind} is 1; only a dwell has another one, its seconds")
+    return outcome

@@ -62,6 +62,13 @@ API_SECONDS: Final = Histogram("keenstream_api_seconds", "Time to answer", ["rou
 API_REQUESTS: Final = Counter("keenstream_api_requests_total", "Requests by name of the key", ["key", "status"])
 API_REFUSED: Final = Counter("keenstream_api_refused_total", "Requests beyond a limit", ["limit"])
 API_EVENTS: Final = Counter("keenstream_api_events_total", "Events posted", ["status"])
+API_OUTCOMES: Final = Counter("keenstream_api_outcomes_total", "Outcomes posted", ["status"])
+OUTCOMES_OF_UNKNOWN_REQUESTS: Final = Counter(
+    "keenstream_api_outcomes_of_unknown_requests_total", "Outcomes of requests that this process did not answer"
+)
+EXPOSURES_SENT: Final = Counter("keenstream_exposures_total", "Exposures that the broker has")
+EXPOSURES_DROPPED: Final = Counter("keenstream_exposures_dropped_total", "Exposures lost while Kafka was away")
+EXPOSURES_WAITING: Final = Gauge("keenstream_exposures_waiting", "Exposures that wait to be sent")
 API_CANDIDATES: Final = Counter("keenstream_api_candidate_lists_total", "Candidate lists served", ["source", "stale"])
 API_CACHE: Final = Counter("keenstream_api_query_cache_total", "Look-ups of a reader's query vectors", ["outcome"])
 FRESH_STREAMS: Final = Gauge("keenstream_api_fresh_streams", "Open streams of fresh matches")

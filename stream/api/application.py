@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated
+from urllib.parse import quote
 
 import msgspec
 from fastapi import APIRouter, FastAPI, Query, Request, Response
@@ -14,15 +15,20 @@ from schemas.candidates import Hit
 from schemas.clients.models import Embedder
 from schemas.clients.vector_store import Store, UserQuery
 from schemas.codecs import JSON_CODECS, Codecs
-from schemas.config import Api, Config
+from schemas.config import Api, Config, Matches
 from schemas.errors import InvalidRecord, KeenstreamError
 from schemas.event import Event
-from schemas.profile import Signal, UserProfile, fingerprint, seen_articles
+from schemas.exposure import Outcome
+from schemas.profile import Signal, UserProfile, fingerprint, seen_articles, signal_count
 from stream.api import documentation
 from stream.api.access import AccessScope, KeyRing, is_local, is_locked, needs
+from stream.api.answering import Answering, CandidateRequest
 from stream.api.documentation import EXAMPLES, body, documented, responses
 from stream.api.erasure import Eraser, add_erasure
 from stream.api.event_intake import EventIntake
+from stream.api.exposures import ExposureLog
+from stream.api.fresh import FreshParts, add_fresh
+from stream.api.fresh_feed import FreshFeed
 from stream.api.http import (
     Timer,
     answer,
@@ -35,10 +41,12 @@ from stream.api.limits import Deadline, Gate, Rates
 from stream.api.messages import (
     DEFAULT_CANDIDATES,
     MAX_CANDIDATES,
+    MAX_REQUEST_ID_CHARACTERS,
     CandidateAnswer,
     EventAnswer,
     FoundArticle,
     HealthAnswer,
+    OutcomeAnswer,
     Problem,
     ProfileAnswer,
     QueriesAnswer,
@@ -48,19 +56,32 @@ from stream.api.messages import (
     SearchRequest,
     SignalAnswer,
 )
+from stream.api.outcomes import OutcomeIntake
 from stream.api.parameters import UserId
 from stream.api.readiness import parts_of, readiness
 from stream.api.recommender import Recommender
+from stream.api.request_memory import RequestMemory
 from stream.api.views import ReaderViews
 from stream.erasure.service import EraseService
 from stream.producer import Producer
 
 MAX_EXCLUDED = 1_000
+REQUEST_HEADER = "x-request-id"
 
 Count = Annotated[int, Query(ge=1, le=MAX_CANDIDATES, description="How many articles.")]
 Excluded = Annotated[
     list[str] | None,
     Query(max_length=MAX_EXCLUDED, description="Ids of articles to leave out; repeat it, or separate by commas."),
+]
+
+RequestId = Annotated[
+    str | None,
+    Query(
+        min_length=1,
+        max_length=MAX_REQUEST_ID_CHARACTERS,
+        pattern=r"^[^\x00-\x1f\x7f]+$",
+        description="A new one for each answer that is shown; asked again with it, the same answer comes.",
+    ),
 ]
 
 
@@ -70,11 +91,15 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     store: Store
     views: ReaderViews
     recommender: Recommender
+    answering: Answering
+    exposures: ExposureLog
+    requests: RequestMemory
     producer: Producer
     embedder: Embedder
     check_kafka: Callable[[], Awaitable[object]]
     clock_ms: Callable[[], int]
     codecs: Codecs = JSON_CODECS
+    fresh: FreshFeed = msgspec.field(default_factory=lambda: FreshFeed(Matches()))
     eraser: Eraser | None = None  # None = over these parts
 
 
@@ -101,17 +126,30 @@ def create_api(config: Config, parts: Parts) -> FastAPI:
     _add_limits(app, config.api)
     routers = _routers(config.api)
     _add_events(routers.write, config, parts)
+    _add_outcomes(routers.write, config, parts)
     _add_candidates(routers.read, parts)
     _add_knowledge(routers.read, parts)
     _add_search(routers.read, parts)
     eraser = parts.eraser or EraseService(config, parts.store, parts.producer, parts.clock_ms, codecs=parts.codecs)
     add_erasure(routers.erase, eraser, request_seconds=config.api.request_seconds)
+    add_fresh(routers.read, _fresh_parts(config, parts))
     _add_operations(routers.operations, parts)
     _add_health(app)
     for router in (routers.write, routers.read, routers.erase, routers.operations):
         app.include_router(router)
     app.openapi = documented(app)  # type: ignore[method-assign]  # FastAPI's documented way to extend it
     return app
+
+
+def _fresh_parts(config: Config, parts: Parts) -> FreshParts:
+    return FreshParts(
+        store=parts.store,
+        views=parts.views,
+        feed=parts.fresh,
+        settings=config.matches,
+        clock_ms=parts.clock_ms,
+        codec=parts.codecs.matches,
+    )
 
 
 def _add_limits(app: FastAPI, settings: Api) -> None:
@@ -152,24 +190,53 @@ def _add_events(router: APIRouter, config: Config, parts: Parts) -> None:
         return answer(taken, 503 if taken.unknown else 200 if taken.accepted or taken.dropped else 422)
 
 
+def _add_outcomes(router: APIRouter, config: Config, parts: Parts) -> None:
+    skew_ms = int(config.profiles.future_skew_seconds * 1000)
+    intake = OutcomeIntake(parts.producer, parts.requests, parts.clock_ms, skew_ms=skew_ms, codec=parts.codecs.outcomes)
+
+    @router.post(
+        "/v1/outcomes",
+        summary="Take what readers did with answers",
+        responses=responses(OutcomeAnswer, 401, 413, 422, 503, partial=True),
+        openapi_extra=body(documentation.outcome_batch(), {"outcomes": [EXAMPLES[Outcome]]}),
+    )
+    async def post_outcomes(request: Request) -> Response:
+        """1 to 1000 clicks, dwells and visits, for the analysis of experiments. One result for each, in order.
+
+        They change no profile: what should teach the reader's profile goes to /v1/events too. Sending an outcome again
+        is harmless: `outcome_id` names it. A request that this process does not know is a warning, as another process
+        may have answered it. 422 when none can be taken, 503 when the broker did not confirm all good ones.
+        """
+        taken = await intake.take(await read_body(request))
+        return answer(taken, 503 if taken.unknown else 200 if taken.accepted else 422)
+
+
 def _add_candidates(router: APIRouter, parts: Parts) -> None:
     @router.get(
         "/v1/users/{user_id:path}/candidates",
         summary="Articles for a reader",
         responses=responses(CandidateAnswer, 401, 404, 422, 503),
     )
-    async def get_candidates(user_id: UserId, k: Count = DEFAULT_CANDIDATES, exclude: Excluded = None) -> Response:
+    async def get_candidates(
+        user_id: UserId, k: Count = DEFAULT_CANDIDATES, exclude: Excluded = None, request_id: RequestId = None
+    ) -> Response:
         """The best articles for a reader by the stored queries; no model is asked.
 
         Articles that the reader has clicked are left out. A reader without queries gets the newest articles
-        (`source`: `recent`). `score` compares articles of one answer only.
+        (`source`: `recent`). `score` compares articles of one answer only. Every place of the answer is logged as an
+        exposure under its `request_id`, which is also in the header x-request-id; clicks on it go to /v1/outcomes.
         """
         profile = parts.views.profile(user_id)
         seen = _article_ids(exclude) | (seen_articles(profile) if profile else frozenset())
-        found = await parts.recommender.candidates(
-            user_id, k=k, exclude=seen, now_ms=parts.clock_ms(), known=profile is not None
+        signals = None if profile is None else signal_count(profile)
+        found = await parts.answering.answer(
+            CandidateRequest(user_id=user_id, k=k, exclude=seen, reader_signals=signals, request_id=request_id)
         )
-        return answer(found) if found else _unknown_reader(parts.views)
+        if found is None:
+            return _unknown_reader(parts.views)
+        response = answer(found)
+        response.headers[REQUEST_HEADER] = quote(found.request_id)  # a header takes Latin-1 only
+        return response
 
 
 def _add_knowledge(router: APIRouter, parts: Parts) -> None:
@@ -218,7 +285,7 @@ def _add_health(app: FastAPI) -> None:
 
 
 def _add_operations(router: APIRouter, parts: Parts) -> None:
-    asked = parts_of(parts.store, parts.embedder, parts.views, parts.check_kafka)
+    asked = parts_of(parts.store, parts.embedder, parts.views, parts.check_kafka, parts.exposures.check)
 
     @router.get("/readyz", summary="Are its parts there", responses=responses(ReadinessAnswer, 503, partial=True))
     async def get_readiness() -> Response:

@@ -8,20 +8,24 @@ from fastapi import FastAPI
 
 from schemas.erasure import ErasureReceipt
 from schemas.event import Event
+from schemas.exposure import Outcome
 from stream.api import messages
 
 _TEMPLATE = "#/components/schemas/{name}"
 _DOCUMENTED: tuple[type[msgspec.Struct], ...] = (
     messages.Problem,
     messages.EventAnswer,
+    messages.OutcomeAnswer,
     messages.CandidateAnswer,
     messages.QueriesAnswer,
     messages.ProfileAnswer,
     messages.SearchRequest,
     messages.SearchAnswer,
+    messages.ReadersAnswer,
     messages.HealthAnswer,
     messages.ReadinessAnswer,
     Event,
+    Outcome,
     ErasureReceipt,
 )
 _NOW = 1_767_225_600_000
@@ -36,11 +40,23 @@ EXAMPLES: dict[type[msgspec.Struct], Any] = {
         "locale": "en",
     },
     messages.EventAnswer: {"accepted": 1, "rejected": 0, "unknown": 0, "results": [{"status": "accepted"}]},
+    Outcome: {
+        "outcome_id": "0198f2a4-9a51-7d3e-9a44-0d2f7b6c5e11",
+        "request_id": "0198f2a4-3c1e-7cc0-b2f0-6f8a1c0d9e77",
+        "user_id": "reader-42",
+        "article_id": "a-1",
+        "kind": "click",
+        "occurred_at": _NOW,
+    },
+    messages.OutcomeAnswer: {"accepted": 1, "rejected": 0, "unknown": 0, "results": [{"status": "accepted"}]},
     messages.CandidateAnswer: {
         "user_id": "reader-42",
         "source": "student",
         "list_age_seconds": 12.5,
         "stale": False,
+        "request_id": "0198f2a4-3c1e-7cc0-b2f0-6f8a1c0d9e77",
+        "experiment": "path",
+        "arm": "treatment",
         "candidates": [
             {
                 "article_id": "a-1",
@@ -106,6 +122,12 @@ def event_batch() -> dict[str, Any]:
     """The body of POST /v1/events. Events are checked one by one, so that a bad one gets a result of its own."""
     events = {"type": "array", "minItems": 1, "maxItems": messages.MAX_EVENTS, "items": reference(Event)}
     return {"type": "object", "required": ["events"], "properties": {"events": events}}
+
+
+def outcome_batch() -> dict[str, Any]:
+    """The body of POST /v1/outcomes."""
+    outcomes = {"type": "array", "minItems": 1, "maxItems": messages.MAX_OUTCOMES, "items": reference(Outcome)}
+    return {"type": "object", "required": ["outcomes"], "properties": {"outcomes": outcomes}}
 
 
 def documented(app: FastAPI) -> Callable[[], dict[str, Any]]:

@@ -10,13 +10,14 @@ from schemas.errors import InvalidRecord, RetryableError
 from schemas.event import Event, check_time
 from schemas.names import Topic
 from stream import monitoring
-from stream.api.messages import EventAnswer, EventBatch, EventResult
+from stream.api.messages import DeliveryStatus, EventAnswer, EventBatch, EventResult
 from stream.producer import Outgoing, Producer
 
 SEND_EVENTS = 50  # acknowledged or not as one: a broker that goes away in the middle leaves few in doubt
-_ACCEPTED = EventResult("accepted")
 _DROPPED = EventResult("dropped")
-_UNKNOWN = EventResult("unknown", "Kafka did not confirm it: send it again, the same event_id makes that harmless")
+_UNCONFIRMED = "Kafka did not confirm it: send it again, the same id makes that harmless"
+
+Delivered = tuple[DeliveryStatus, str]  # and the reason
 
 _decoder = msgspec.json.Decoder(EventBatch)
 
@@ -31,7 +32,7 @@ class EventIntake:
         """Returns when the broker has every accepted event. Raises InvalidRecord when `body` is no batch."""
         checked = [self._check(bytes(event)) for event in decode_batch(body).events]
         outgoing = [message for message in checked if isinstance(message, Outgoing)]
-        sent = iter(await self._send(outgoing))
+        sent = (EventResult(*result) for result in await deliver(self._producer, outgoing))
         results = [message if isinstance(message, EventResult) else next(sent) for message in checked]
         return _answer(results)
 
@@ -45,13 +46,15 @@ class EventIntake:
             return EventResult("rejected", str(error))
         return Outgoing(Topic.USER_EVENTS, event.user_id.encode(), self._codec.encode(event))
 
-    async def _send(self, messages: Sequence[Outgoing]) -> list[EventResult]:
-        chunks = [messages[at : at + SEND_EVENTS] for at in range(0, len(messages), SEND_EVENTS)]
-        outcomes = await asyncio.gather(*map(self._producer.send, chunks), return_exceptions=True)
-        results: list[EventResult] = []
-        for chunk, outcome in zip(chunks, outcomes, strict=True):
-            results += [_result(outcome)] * len(chunk)
-        return results
+
+async def deliver(producer: Producer, messages: Sequence[Outgoing]) -> list[Delivered]:
+    """What became of each message, once the broker has answered."""
+    chunks = [messages[at : at + SEND_EVENTS] for at in range(0, len(messages), SEND_EVENTS)]
+    outcomes = await asyncio.gather(*map(producer.send, chunks), return_exceptions=True)
+    results: list[Delivered] = []
+    for chunk, outcome in zip(chunks, outcomes, strict=True):
+        results += [_result(outcome)] * len(chunk)
+    return results
 
 
 def decode_batch(body: bytes) -> EventBatch:
@@ -61,13 +64,13 @@ def decode_batch(body: bytes) -> EventBatch:
         raise InvalidRecord(f'{error}: send {{"events": [...]}} with 1 to 1000 events') from error
 
 
-def _result(outcome: BaseException | None) -> EventResult:
+def _result(outcome: BaseException | None) -> Delivered:
     if outcome is None:
-        return _ACCEPTED
+        return "accepted", ""
     if isinstance(outcome, RetryableError):
-        return _UNKNOWN
+        return "unknown", _UNCONFIRMED
     if isinstance(outcome, InvalidRecord):
-        return EventResult("rejected", str(outcome))
+        return "rejected", str(outcome)
     raise outcome
 
 

@@ -11,19 +11,20 @@ from schemas.errors import KeenstreamError, Unavailable
 from stream.api.messages import PartAnswer, ReadinessAnswer
 from stream.api.views import ReaderViews
 
+Check = Callable[[], Awaitable[object]]
 DEADLINE_SECONDS = 3.0
-_SEARCH = "POST /v1/search"  # all else works without it
+_SEARCH = "POST /v1/search"
+_LOG = "the log of exposures"
+_SPARED = frozenset({_SEARCH, _LOG})  # all else works without them
 
 
 class Part(msgspec.Struct, frozen=True):
     name: str
     needed_for: str
-    check: Callable[[], Awaitable[object]]
+    check: Check
 
 
-def parts_of(
-    store: Store, embedder: Embedder, views: ReaderViews, check_kafka: Callable[[], Awaitable[object]]
-) -> list[Part]:
+def parts_of(store: Store, embedder: Embedder, views: ReaderViews, check_kafka: Check, check_log: Check) -> list[Part]:
     async def check_views() -> None:
         if not views.ready:
             raise Unavailable("the profiles are still being read from Kafka: wait, see keenstream_api_view_lag")
@@ -32,6 +33,7 @@ def parts_of(
         Part("kafka", "POST /v1/events and fresh profiles", check_kafka),
         Part("milvus", "candidates and search", store.check),
         Part("profiles", "seen articles, GET profile", check_views),
+        Part("exposures", _LOG, check_log),
         Part("embedder", _SEARCH, lambda: embedder.embed(["ready"])),
     ]
 
@@ -41,7 +43,7 @@ async def readiness(parts: list[Part]) -> ReadinessAnswer:
     down = {answer.needed_for for answer in answers if not answer.up}
     if not down:
         return ReadinessAnswer("ready", answers)
-    return ReadinessAnswer("degraded" if down == {_SEARCH} else "not ready", answers)
+    return ReadinessAnswer("degraded" if down <= _SPARED else "not ready", answers)
 
 
 async def _ask(part: Part) -> PartAnswer:

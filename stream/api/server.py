@@ -5,7 +5,7 @@ import gc
 import signal
 import socket
 import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from logging import getLogger
 from pathlib import Path
@@ -23,6 +23,7 @@ from stream.api.access import check_exposure
 from stream.api.answering import Answering
 from stream.api.application import Parts, create_api
 from stream.api.exposures import ExposureLog
+from stream.api.fresh_feed import FreshFeed, FreshFollower
 from stream.api.limits import bounded_protocol
 from stream.api.profile_rows import ProfileRows
 from stream.api.query_cache import QueryCache
@@ -37,7 +38,7 @@ from stream.profiles.record import decode_record
 _log = getLogger(__name__)
 Background = tuple[Coroutine[None, None, None], ...]
 
-WRITES = (Topic.USER_EVENTS, Topic.EXPOSURES, Topic.OUTCOMES, Topic.ERASURES, Topic.EXPOSURES, Topic.OUTCOMES)
+WRITES = (Topic.USER_EVENTS, Topic.EXPOSURES, Topic.OUTCOMES, Topic.ERASURES)
 SEND_SECONDS = 5.0  # a producer that waits longer than this for Kafka had better send again
 SEARCH_SECONDS = 5.0  # for the model, in free-text search
 SHUTDOWN_SECONDS = 5
@@ -76,7 +77,8 @@ async def _serve(config: Config, codecs: Codecs, data_folder: Path, listener: so
                 http=bounded_protocol(config.api.header_seconds),
                 limit_concurrency=config.api.max_connections,
                 proxy_headers=False,  # anyone could name another address and so take another's share
-            )
+            ),
+            on_end=parts.fresh.close,
         )
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, server.end)
@@ -101,7 +103,12 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         yield
 
+    def __init__(self, config: uvicorn.Config, on_end: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_end = on_end
+
     def end(self) -> None:
+        self._on_end()  # open streams would be waited for
         self.should_exit = True
 
 
@@ -129,11 +136,12 @@ def _open_parts(config: Config, codecs: Codecs, data_folder: Path, opened: Async
     opened.push_async_callback(exposures.drain)
     requests = RequestMemory()
     answering = Answering(recommender, config.experiments, exposures, requests, now_ms)
+    fresh = FreshFeed(config.matches)
     views = ReaderViews(
         rows,
         lambda data: decode_record(data).profile,
         on_list=cache.note,
-        on_removed=answering.forget,
+        on_removed=lambda user_id: _forget(user_id, answering, fresh),
         lists=codecs.lists,
     )
     follower = ViewFollower(config.kafka, views)
@@ -149,5 +157,13 @@ def _open_parts(config: Config, codecs: Codecs, data_folder: Path, opened: Async
         check_kafka=follower.check,
         clock_ms=now_ms,
         codecs=codecs,
+        fresh=fresh,
     )
-    return parts, (follower.follow(), cache.read_ahead(now_ms), recommender.keep_newest(now_ms), exposures.run())
+    matches = FreshFollower(config.kafka, fresh).follow(now_ms() - int(config.matches.held_seconds * 1000))
+    reading = (follower.follow(), matches, cache.read_ahead(now_ms), recommender.keep_newest(now_ms))
+    return parts, (*reading, exposures.run())
+
+
+def _forget(user_id: str, answering: Answering, fresh: FreshFeed) -> None:
+    answering.forget(user_id)
+    fresh.forget(user_id)

@@ -16,13 +16,17 @@ from schemas.codec import LISTS
 from schemas.config import Api, Config
 from schemas.erasure import ErasureReceipt, StoreReceipt, StoreState
 from schemas.errors import Unavailable
+from schemas.experiment import Experiment
 from schemas.names import Topic
 from schemas.profile import Signal, UserProfile
 from schemas.queries import QueryList
+from stream.api.answering import Answering
 from stream.api.application import Parts, create_api
+from stream.api.exposures import ExposureLog
 from stream.api.profile_rows import ProfileRows
 from stream.api.query_cache import QueryCache
 from stream.api.recommender import Recommender
+from stream.api.request_memory import RequestMemory
 from stream.api.views import ReaderViews
 from stream.producer import MemoryProducer
 from stream.profiles.record import ProfileRecord, decode_record, encode_record
@@ -104,24 +108,30 @@ class ScriptedEraser:
 class World:
     """The API, its twins, and what a test wants to be true of them."""
 
-    def __init__(self, settings: Api) -> None:
+    def __init__(self, settings: Api, experiments: tuple[Experiment, ...] = ()) -> None:
         self.now_ms, self.seconds = NOW, 0.0
         self.store, self.embedder, self.producer = SwitchedStore(), SwitchedEmbedder(), MemoryProducer()
         self.eraser = ScriptedEraser()
         self.kafka_away = False
         self.cache = QueryCache(self.store, readers=settings.vector_cache_readers, monotonic=lambda: self.seconds)
         self.recommender = Recommender(settings, self.store, self.cache, lambda: self.seconds)
+        self.exposures = ExposureLog(self.producer, lambda: self.seconds)
+        self.requests = RequestMemory()
+        self.answering = Answering(self.recommender, experiments, self.exposures, self.requests, lambda: self.now_ms)
         self.views = ReaderViews(
             ProfileRows(),
             lambda data: decode_record(data).profile,
             on_list=self.cache.note,
-            on_removed=self.recommender.forget,
+            on_removed=self.answering.forget,
         )
         self.views.ready = True
         parts = Parts(
             store=self.store,
             views=self.views,
             recommender=self.recommender,
+            answering=self.answering,
+            exposures=self.exposures,
+            requests=self.requests,
             producer=self.producer,
             embedder=self.embedder,
             check_kafka=self._check_kafka,
@@ -199,8 +209,13 @@ def settings() -> Api:
 
 
 @pytest.fixture
-async def world(settings: Api) -> AsyncIterator[World]:
-    made = World(settings)
+def experiments() -> tuple[Experiment, ...]:
+    return ()
+
+
+@pytest.fixture
+async def world(settings: Api, experiments: tuple[Experiment, ...]) -> AsyncIterator[World]:
+    made = World(settings, experiments)
     async with made.client:
         yield made
 

@@ -25,7 +25,13 @@ async def test_the_process_is_healthy_whatever_its_parts_are(world: World) -> No
 async def test_ready_when_every_part_answers(world: World) -> None:
     response = await world.client.get("/readyz")
     assert (response.status_code, response.json()["status"]) == (200, "ready")
-    assert {part["part"] for part in response.json()["parts"]} == {"kafka", "milvus", "profiles", "embedder"}
+    assert {part["part"] for part in response.json()["parts"]} == {
+        "kafka",
+        "milvus",
+        "profiles",
+        "exposures",
+        "embedder",
+    }
 
 
 async def down_parts(world: World) -> tuple[int, dict[str, str]]:
@@ -71,6 +77,7 @@ async def test_every_route_is_documented_with_its_messages(world: World) -> None
     document = (await world.client.get("/openapi.json")).json()
     assert set(document["paths"]) == {
         "/v1/events",
+        "/v1/outcomes",
         "/v1/users/{user_id}",
         "/v1/users/{user_id}/candidates",
         "/v1/users/{user_id}/queries",
