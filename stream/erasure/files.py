@@ -28,4 +28,5 @@ def erase_files(
         at=now_ms(),
         seconds=round(time.monotonic() - started, 3),
         files=tuple(file.path for file in files),
+        detail="" if files else "no file held rows any more; the archive worker removes them as well",
     )

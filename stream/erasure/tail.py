@@ -49,7 +49,9 @@ class Tail:
         if missing := [topic for topic in self._topics if topic not in there]:
             address = settings_of(self._broker).bootstrap
             raise UsageError(f"there is no topic {', '.join(missing)} at {address}: run `keenstream prepare`")
-        counts = {topic: len(self._consumer.partitions_for_topic(topic) or ()) for topic in self._topics}
+        # a client knows the partitions of a topic once it has asked for one of them
+        await self._consumer.end_offsets([aiokafka.TopicPartition(topic, 0) for topic in self._topics])
+        counts = {topic: len(self._consumer.partitions_for_topic(topic)) for topic in self._topics}
         partitions = [aiokafka.TopicPartition(t, partition_of(self._key, count)) for t, count in counts.items()]
         self._consumer.assign(partitions)
         for partition, end in (await self._consumer.end_offsets(partitions)).items():
