@@ -16,7 +16,7 @@ from schemas.config import Config, Refresh
 from schemas.errors import InvalidRecord, KeenstreamError, RetryableError, WithoutConsent
 from schemas.event import Event, check_time
 from schemas.names import Topic
-from schemas.profile import UserProfile, fingerprint, signal_count
+from schemas.profile import UserProfile, fingerprint, latest_signals, signal_count
 from schemas.queries import QueryRequest
 from stream import monitoring
 from stream.dead_letters import SourceRecord, dead_letter, refuses_consent
@@ -210,7 +210,11 @@ class ProfileFolder:
 
 
 def _asks(record: ProfileRecord, erased: bool, settings: Refresh, now_ms: int) -> bool:
-    return signal_count(record.profile) > 0 if erased else should_refresh(record, settings, now_ms)
+    """What is left of an erased reader is asked for anew, unless all of it is from a clock that is ahead: that was sent
+    before the erasure, which goes on to remove it."""
+    if erased:
+        return any(signal.occurred_at <= now_ms for _, signal in latest_signals(record.profile))
+    return should_refresh(record, settings, now_ms)
 
 
 def _request(record: ProfileRecord, codec: Codec[QueryRequest], now_ms: int) -> Outgoing:
