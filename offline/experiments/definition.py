@@ -13,6 +13,7 @@ from schemas.experiment import Experiment, Name, Share, check_experiment
 Role = Literal["primary", "secondary", "guardrail"]
 Counted = Literal["click", "dwell", "visit", "impression", "request"]
 Aggregate = Literal["count", "sum", "any", "days", "articles"]
+Decision = Literal["confidence-sequence", "group-sequential", "fixed"]
 Days = Annotated[float, msgspec.Meta(gt=0, le=3_650)]
 Alpha = Annotated[float, msgspec.Meta(gt=0, lt=0.5)]
 
@@ -65,7 +66,9 @@ class Analysis(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     history_days: Days = 14.0  # before it: the covariate
     cold_signals: Annotated[int, msgspec.Meta(ge=0)] = 3  # at first exposure: at most so many make a cold reader
     alpha: Alpha = 0.05
-    expected_users: int | None = None  # for the information fraction of planned looks
+    # how the primary metric is judged: at any look, at daily looks up to `expected_users`, or once at the end
+    decision: Decision = "confidence-sequence"
+    expected_users: Annotated[int, msgspec.Meta(gt=0)] | None = None
     only_triggered: bool = False
     trust: Trust = Trust()
 
@@ -100,6 +103,8 @@ def check_analysis(analysis: Analysis) -> Analysis:
         raise UsageError("metrics: two of them have the same name")
     if sum(metric.role == "primary" for metric in analysis.metrics) != 1:
         raise UsageError("metrics: exactly one must have role = 'primary'")
+    if analysis.decision == "group-sequential" and analysis.expected_users is None:
+        raise UsageError("decision = 'group-sequential' needs expected_users, guessed before the start")
     for metric in analysis.metrics:
         _check_metric(metric)
     return analysis

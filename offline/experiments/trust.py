@@ -1,0 +1,145 @@
+"""May the figures be read at all? Each check has a number, a limit, and a sentence; a failed one blocks the verdict."""
+
+from collections.abc import Callable, Sequence
+from typing import Final, Literal
+
+import msgspec
+from scipy import stats
+
+from offline.experiments.comparison import difference
+from offline.experiments.definition import Analysis
+from offline.experiments.moments import NotEnoughData
+from offline.experiments.sample_ratio import chi_square, sequential_p_values
+from offline.experiments.strata import history_pair
+from offline.experiments.tally import Cell, Tally
+
+Status = Literal["passed", "failed", "warning", "not enough data"]
+_EVEN_P_VALUE: Final = 0.001  # of the checks that only warn: many are made, and none should cry wolf
+_WEEK: Final = 7
+
+
+class Check(msgspec.Struct, frozen=True, kw_only=True):
+    """`failed` blocks the verdict, `warning` does not."""
+
+    name: str
+    status: Status
+    sentence: str
+    value: float | None = None
+
+
+class LogCounts(msgspec.Struct, frozen=True, kw_only=True):
+    """What reading the log found, besides the fold's own counts."""
+
+    rows: int = 0
+    quarantined: int = 0
+    assigned: int = 0  # exposures whose arm was compared with `assign_arm`
+    reassigned: int = 0  # logged in another arm than that
+
+
+def trust_checks(tally: Tally, analysis: Analysis, log: LogCounts) -> list[Check]:
+    """In the order of a report."""
+    phases = sorted({key.phase for key in tally.cells})
+    return [
+        *(_sample_ratio(tally, analysis, phase) for phase in phases),
+        *(_daily_sample_ratio(tally, analysis, phase) for phase in phases),
+        _share("quarantined rows", log.quarantined, log.rows, analysis.trust.max_quarantined_share),
+        _share("readers seen in several arms", *_crossed(tally), analysis.trust.max_crossover_share),
+        _share(
+            "exposures in another arm than assigned", log.reassigned, log.assigned, analysis.trust.max_reassigned_share
+        ),
+        _even("readers seen in several arms", tally, analysis, lambda cell: cell.crossed),
+        _even("readers whose window has not passed", tally, analysis, lambda cell: cell.waiting),
+        _even("triggered readers", tally, analysis, lambda cell: cell.triggered),
+        *(_history(tally, analysis, arm) for arm in analysis.arms[1:]),
+        _whole_weeks(tally),
+    ]
+
+
+def blocked(checks: Sequence[Check]) -> list[Check]:
+    return [check for check in checks if check.status == "failed"]
+
+
+def _weights(analysis: Analysis, phase: int) -> dict[str, float]:
+    return analysis.experiment.phases[phase].weights
+
+
+def _by_arm(tally: Tally, analysis: Analysis, phase: int | None = None, day: int | None = None) -> dict[str, Cell]:
+    return {
+        arm: tally.total(
+            lambda key, arm=arm: key.arm == arm and phase in (None, key.phase) and day in (None, key.day)  # type: ignore[misc]
+        )
+        for arm in analysis.arms
+    }
+
+
+def _sample_ratio(tally: Tally, analysis: Analysis, phase: int) -> Check:
+    name, limit = f"sample ratio, phase {phase}", analysis.trust.sample_ratio_p_value
+    counts = {arm: cell.exposed for arm, cell in _by_arm(tally, analysis, phase).items()}
+    try:
+        found = chi_square(counts, _weights(analysis, phase))
+    except NotEnoughData as error:
+        return Check(name=name, status="not enough data", sentence=str(error))
+    seen = ", ".join(f"{arm} {n:,} (expected {found.expected[arm]:,.0f})" for arm, n in counts.items())
+    status: Status = "passed" if found.p_value >= limit else "failed"
+    return Check(name=name, status=status, sentence=f"{seen}; p = {found.p_value:.2g}", value=found.p_value)
+
+
+def _daily_sample_ratio(tally: Tally, analysis: Analysis, phase: int) -> Check:
+    name = f"sample ratio by day, phase {phase}"
+    days = sorted({key.day for key in tally.cells if key.phase == phase})
+    counts = [{arm: c.exposed for arm, c in _by_arm(tally, analysis, phase, day).items()} for day in days]
+    weights = {arm: weight for arm, weight in _weights(analysis, phase).items() if weight > 0}
+    p_value = sequential_p_values(counts, weights)[-1]
+    status: Status = "passed" if p_value >= analysis.trust.sample_ratio_p_value else "failed"
+    return Check(
+        name=name, status=status, sentence=f"always-valid p = {p_value:.2g} over {len(days)} days", value=p_value
+    )
+
+
+def _share(what: str, part: int, whole: int, limit: float) -> Check:
+    share = part / whole if whole else 0.0
+    status: Status = "passed" if share <= limit else "failed"
+    return Check(name=what, status=status, sentence=f"{part:,} of {whole:,}; at most {limit:.2%} allowed", value=share)
+
+
+def _crossed(tally: Tally) -> tuple[int, int]:
+    total = tally.total(lambda key: True)
+    return total.crossed, total.exposed
+
+
+def _even(what: str, tally: Tally, analysis: Analysis, count: Callable[[Cell], int]) -> Check:
+    """A share that should not depend on the arm."""
+    cells = _by_arm(tally, analysis)
+    parts = [count(cell) for cell in cells.values()]
+    rest = [cell.exposed - part for cell, part in zip(cells.values(), parts, strict=True)]
+    name = f"{what}, by arm"
+    if not sum(parts) or not sum(rest) or not all(p + r for p, r in zip(parts, rest, strict=True)):
+        return Check(name=name, status="passed", sentence="the same in every arm")
+    p_value = float(stats.chi2_contingency([parts, rest]).pvalue)
+    shares = ", ".join(f"{arm} {p / (p + r):.2%}" for arm, p, r in zip(cells, parts, rest, strict=True))
+    status: Status = "passed" if p_value >= _EVEN_P_VALUE else "warning"
+    return Check(name=name, status=status, sentence=f"{shares}; p = {p_value:.2g}", value=p_value)
+
+
+def _history(tally: Tally, analysis: Analysis, arm: str) -> Check:
+    number = next(n for n, metric in enumerate(analysis.metrics) if metric.role == "primary")
+    name = f"before the experiment, {arm}"
+    try:
+        pair = history_pair(tally, analysis.metrics[number], number, (analysis.control, arm), lambda key: True)
+        p_value = difference(pair.control, pair.treatment).p_value
+    except NotEnoughData as error:
+        return Check(name=name, status="not enough data", sentence=str(error))
+    status: Status = "passed" if p_value >= _EVEN_P_VALUE else "warning"
+    return Check(
+        name=name,
+        status=status,
+        sentence=f"{analysis.metrics[number].name} differed with p = {p_value:.2g}",
+        value=p_value,
+    )
+
+
+def _whole_weeks(tally: Tally) -> Check:
+    days = {key.day for key in tally.cells}
+    span = max(days) - min(days) + 1 if days else 0
+    status: Status = "passed" if span and span % _WEEK == 0 else "warning"
+    return Check(name="whole weeks", status=status, sentence=f"{span} days of first exposures", value=float(span))
