@@ -14,6 +14,8 @@ from schemas.names import Topic
 from stream.dead_letter_replay import StoredLetter
 from stream.dead_letters import DeadLetter
 
+_AVRO = b"\x00"  # the first byte of Confluent's wire format
+
 
 class _Told(msgspec.Struct):
     """What a broken record may still say."""
@@ -55,7 +57,18 @@ def _is_of(letter: DeadLetter, told: _Told | None, user_id: str) -> bool:
         return True
     if told is not None:
         return bool(told.user_id == user_id)
+    if letter.value[:1] == _AVRO:
+        return _avro_string(wanted) in letter.value
     return re.search(rb"(?<![\w-])" + re.escape(wanted) + rb"(?![\w-])", letter.value) is not None
+
+
+def _avro_string(text: bytes) -> bytes:
+    """As Avro writes it: the length comes first, so a longer id with the same beginning is another one."""
+    length, prefix = 2 * len(text), bytearray()
+    while length > 0x7F:
+        prefix.append(length & 0x7F | 0x80)
+        length >>= 7
+    return bytes(prefix) + bytes([length]) + text
 
 
 def _oldest(letter: DeadLetter, told: _Told | None) -> int:

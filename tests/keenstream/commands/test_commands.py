@@ -13,11 +13,11 @@ from typer.testing import CliRunner
 from keenstream.commands import application
 
 APP = application()
-COMMANDS = ["demo", "prepare", "worker", "send", "ingest", "show", "simulate", "bench", "doctor"]
+COMMANDS = ["demo", "prepare", "worker", "send", "ingest", "show", "erase", "simulate", "bench", "doctor"]
 GROUPED = [
     ("stack", "up"), ("stack", "status"), ("stack", "down"),
-    ("dead-letters", "list"), ("dead-letters", "show"), ("models", "build"), ("models", "list"),
-    ("api-key", "create"),
+    ("dead-letters", "list"), ("dead-letters", "show"), ("dead-letters", "replay"),
+    ("models", "build"), ("models", "list"), ("api-key", "create"),
 ]  # fmt: skip
 
 
@@ -59,6 +59,11 @@ def test_no_command_shows_the_commands() -> None:
         (("demo", "--articles", "nowhere.jsonl"), 2, "there is no file nowhere.jsonl"),
         (("show", "ann"), 1, "start it with `keenstream worker api`"),
         (("dead-letters", "list"), 1, "keenstream stack up"),
+        (("dead-letters", "replay", "--reason", "(", "--dry-run"), 2, "--reason"),
+        (("dead-letters", "list", "--since", "yesterday"), 2, "--since"),
+        (("erase", "ann"), 2, "--yes"),
+        (("erase", "ann", "--yes", "--before", "soon"), 2, "--before"),
+        (("erase", "ann", "--verify", "--before", "2h"), 2, "leave out --before"),
         (("worker", "profiles"), 1, "127.0.0.1:1"),
     ],
 )
