@@ -86,11 +86,11 @@ def _language(entry: Any, feed: Any) -> str:
 def _published(entry: Any) -> object:
     """Seconds since 1970 where feedparser understands the date, else its text."""
     for name in ("published", "updated", "created"):
-        if parsed := entry.get(f"{name}_parsed"):
+        if f"{name}_parsed" in entry and (parsed := entry[f"{name}_parsed"]):
             seconds = timegm(parsed)
             return seconds if seconds >= 0 else None
-        if text := entry.get(name):
-            return text
+        if name in entry and entry[name]:
+            return str(entry[name])
     return None
 
 

@@ -16,6 +16,7 @@ from schemas.names import Topic
 from stream.feeds import sending
 from stream.feeds.formats import recognise
 from stream.feeds.state import StateFile
+from stream.producer import Outgoing
 from tests.stream.feeds.ingesting import Desk
 
 NEWS = "N1\tsports\tgolf\tA title of one\tAn abstract\thttps://msn.example/1\t[]\t[]\n"
@@ -81,7 +82,7 @@ async def test_a_run_that_fails_in_the_middle_is_gone_on_with(
     monkeypatch.setattr(sending, "BATCH", 100)
     path, send, calls = written(1_000), desk.producer.send, 0
 
-    async def failing(messages: list[sending.Outgoing]) -> None:
+    async def failing(messages: list[Outgoing]) -> None:
         nonlocal calls
         calls += 1
         if calls == 4:
