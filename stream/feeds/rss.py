@@ -89,7 +89,7 @@ def _published(entry: Any) -> object:
         if f"{name}_parsed" in entry and (parsed := entry[f"{name}_parsed"]):
             seconds = timegm(parsed)
             return seconds if seconds >= 0 else None
-        if name in entry and entry[name]:
+        if entry.get(name):
             return str(entry[name])
     return None
 

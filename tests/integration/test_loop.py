@@ -188,7 +188,7 @@ def test_models_list_shows_what_is_loaded(loop: Loop) -> None:
 def test_every_part_is_ready_by_a_real_request(loop: Loop) -> None:
     answer = loop.get("/readyz")
     assert answer["status"] == "ready"
-    assert {row["part"] for row in answer["parts"]} == {"kafka", "milvus", "profiles", "embedder"}
+    assert {row["part"] for row in answer["parts"]} == {"kafka", "milvus", "profiles", "embedder", "exposures"}
 
 
 def test_stack_status_names_every_part(loop: Loop) -> None:
