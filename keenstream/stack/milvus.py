@@ -108,6 +108,15 @@ def write_configuration(folder: Path, ports: MilvusPorts, settings: Mapping[str,
     (folder / "ports.json").write_bytes(msgspec.json.encode(ports))
 
 
+def ports_of(folder: Path) -> frozenset[int]:
+    """The ports of the latest start in this folder; none before the first."""
+    try:
+        ports = msgspec.json.decode((folder / "ports.json").read_bytes(), type=MilvusPorts)
+    except FileNotFoundError:
+        return frozenset()
+    return frozenset(msgspec.structs.asdict(ports).values())
+
+
 def milvus_command(
     folder: Path,
     binaries: Path,
@@ -119,7 +128,8 @@ def milvus_command(
     """Prepare the folder and return what starts the server; `settings` are dotted names of milvus.yaml."""
     folder = folder.absolute()
     folder.mkdir(parents=True, exist_ok=True)
-    ports = MilvusPorts.around(port, taken)
+    # A part on a dead part's port would pass for it: to its peers, and to `drop_stale_sessions`.
+    ports = MilvusPorts.around(port, [*taken, *ports_of(folder)])
     write_configuration(folder, ports, settings or {})
     milvus = (str(binaries / "milvus"), "run", "standalone")
     library_path = os.pathsep.join(filter(None, [str(binaries), os.environ.get("LD_LIBRARY_PATH")]))
@@ -163,7 +173,7 @@ def _probe_collection(client: Any, collection: str, timeout_seconds: float, wait
 def probe_starting(uri: str, folder: Path) -> None:
     """The probe while a server of this folder starts: first rid its etcd of the sessions of a run that was killed."""
     ports = msgspec.json.decode((folder / "ports.json").read_bytes(), type=MilvusPorts)
-    drop_stale_sessions(ports.etcd_port, set(msgspec.structs.asdict(ports).values()))
+    drop_stale_sessions(ports.etcd_port, ports_of(folder))
     probe_milvus(uri, wait_for_loading=True)
 
 

@@ -9,7 +9,7 @@ import psutil
 import pytest
 from pymilvus import MilvusClient
 
-from keenstream.stack.milvus import MilvusPorts, MilvusServer, milvus_server, probe_milvus
+from keenstream.stack.milvus import MilvusPorts, MilvusServer, milvus_command, milvus_server, ports_of, probe_milvus
 from keenstream.stack.milvus_sessions import drop_stale_sessions
 from keenstream.stack.process import group_members
 from tests.keenstream.stack.programs import gone
@@ -47,6 +47,15 @@ def test_sessions_of_a_dead_run_are_dropped_and_those_of_the_living_stay(milvus_
     assert drop_stale_sessions(ports.etcd_port, own) == 1
     assert drop_stale_sessions(ports.etcd_port, own) == 0
     probe_milvus(milvus_node.uri)
+
+
+def test_no_part_starts_on_a_port_of_the_run_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("random.SystemRandom.randrange", lambda self, first, last: first)  # the same ones, if allowed
+    starts = []
+    for _ in range(2):
+        milvus_command(tmp_path, tmp_path, port=19_530)
+        starts.append(ports_of(tmp_path))
+    assert starts[0] & starts[1] == {19_530}
 
 
 def test_rows_outlive_a_kill_and_the_next_start_answers_for_them(tmp_path: Path) -> None:
