@@ -12,7 +12,7 @@ from offline.experiments.moments import Moments, NotEnoughData
 from offline.experiments.quantiles import QuantileSketch
 from offline.experiments.tally import Cell, CellKey, Tally
 
-MIN_STRATUM_USERS: Final = 50  # in each arm; smaller strata join the largest
+MIN_STRATUM_USERS: Final = 50  # in each arm; smaller strata join another
 
 Wanted = Callable[[CellKey], bool]
 
@@ -56,18 +56,27 @@ def history_pair(tally: Tally, metric: Metric, number: int, arms: tuple[str, str
 
 
 def _strata(tally: Tally, number: int, arms: tuple[str, str], wanted: Wanted) -> list[_Stratum]:
+    """Too small a stratum joins the other one of its phase; only too small a phase joins the largest stratum of all.
+
+    Phases are kept apart as long as possible: joining two of them mixes the weights that they differ by.
+    """
     keys = sorted({(key.phase, key.cold) for key in tally.cells if wanted(key)})
-    strata = [_stratum(tally, key, arms, wanted) for key in keys]
+    phases = sorted({phase for phase, _ in keys})
+    by_phase = [
+        _joined([_stratum(tally, key, arms, wanted) for key in keys if key[0] == phase], number) for phase in phases
+    ]
+    strata = _joined([stratum for own in by_phase for stratum in own], number)
     if not strata:
         raise NotEnoughData("no users")
-    strata.sort(key=lambda stratum: -sum(stratum.users(number)))
-    largest, kept = strata[0], strata[:1]
-    for stratum in strata[1:]:
-        if min(stratum.users(number)) < MIN_STRATUM_USERS:
-            largest.control, largest.treatment = (
-                largest.control + stratum.control,
-                largest.treatment + stratum.treatment,
-            )
+    return strata
+
+
+def _joined(strata: Sequence[_Stratum], number: int) -> list[_Stratum]:
+    """Those with fewer than MIN_STRATUM_USERS in an arm become part of the largest one."""
+    kept: list[_Stratum] = []
+    for stratum in sorted(strata, key=lambda one: -sum(one.users(number))):
+        if kept and min(stratum.users(number)) < MIN_STRATUM_USERS:
+            kept[0] = _Stratum(kept[0].control + stratum.control, kept[0].treatment + stratum.treatment)
         else:
             kept.append(stratum)
     return kept
