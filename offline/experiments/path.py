@@ -41,24 +41,23 @@ def path(tally: Tally, analysis: Analysis, arm: str) -> list[PathPoint]:
 
 
 def decide(tally: Tally, analysis: Analysis, arm: str, pair: Pair) -> Decided | None:
-    """None when there is not enough data for the declared way of looking."""
+    """None when there is not enough data for the declared way of looking.
+
+    Group sequential looks end with the first one that has the expected users: all of alpha is spent then, and readers
+    who come later cannot change the decision (further looks at the last bound would find 5 % and more).
+    """
     try:
-        interval = _interval(tally, analysis, arm, pair)
+        if analysis.decision == "group-sequential":
+            value, interval = _planned(tally, analysis, arm)
+        else:
+            found = difference(pair.control, pair.treatment, alpha=analysis.alpha)
+            fixed = analysis.decision == "fixed"
+            always = found.interval if fixed else _always(found.value, found.standard_error, pair, analysis)
+            value, interval = found.value, always
     except NotEnoughData:
         return None
-    value = pair.treatment.value - pair.control.value
     better = (value > 0) == analysis.metrics[primary(analysis)].higher_is_better
     return Decided(value=value, interval=interval, conclusive=not interval.holds(0.0), better=better)
-
-
-def _interval(tally: Tally, analysis: Analysis, arm: str, pair: Pair) -> Interval:
-    found = difference(pair.control, pair.treatment, alpha=analysis.alpha)
-    if analysis.decision == "fixed":
-        return found.interval
-    if analysis.decision == "group-sequential":
-        fractions = _fractions(tally, analysis, arm)
-        return look(found.value, found.standard_error, fractions, alpha=analysis.alpha).interval
-    return _always(found.value, found.standard_error, pair, analysis)
 
 
 def _always(value: float, standard_error: float, pair: Pair, analysis: Analysis) -> Interval:
@@ -67,12 +66,31 @@ def _always(value: float, standard_error: float, pair: Pair, analysis: Analysis)
     return confidence_sequence(value, standard_error, users, alpha=analysis.alpha, **tuned_for)
 
 
-def _fractions(tally: Tally, analysis: Analysis, arm: str) -> list[float]:
-    """Of the expected users, after each day: the looks that could have been taken are counted as taken."""
-    expected = analysis.expected_users or 1
-    counts = [point.users for point in path(tally, analysis, arm)]
-    growing = sorted({min(count, expected) for count in counts if count})
-    return [count / expected for count in growing]
+def _planned(tally: Tally, analysis: Analysis, arm: str) -> tuple[float, Interval]:
+    """The last planned look: the difference and its repeated interval. Looks that could be taken count as taken."""
+    number, arms = primary(analysis), (analysis.control, arm)
+    last, fractions = _looks(tally, analysis, arms)
+    pair = estimate_pair(tally, analysis.metrics[number], number, arms, lambda key: key.day <= last)
+    found = difference(pair.control, pair.treatment, alpha=analysis.alpha)
+    return found.value, look(found.value, found.standard_error, fractions, alpha=analysis.alpha).interval
+
+
+def _looks(tally: Tally, analysis: Analysis, arms: tuple[str, str]) -> tuple[int, list[float]]:
+    """The day of the last look, and the fractions of the expected users at each day's look up to it."""
+    expected, number = analysis.expected_users or 1, primary(analysis)
+    users: dict[int, int] = {}
+    for key, cell in sorted(tally.cells.items()):
+        if key.arm in arms:
+            users[key.day] = users.get(key.day, 0) + cell.moments[number].count
+    fractions: list[float] = []
+    reached = last = 0
+    for day, count in sorted(users.items()):
+        if reached >= expected:
+            break
+        reached, last = reached + count, day
+        if count:
+            fractions.append(min(reached, expected) / expected)
+    return last, fractions
 
 
 def _point(tally: Tally, analysis: Analysis, arm: str, day: int) -> PathPoint:
