@@ -3,6 +3,7 @@
 KeenstreamError
 ├── UsageError          wrong flag, setting or file: fix it and run again (exit code 2)
 ├── PermanentError      this record can never be processed: dead-letters, with the reason
+│   ├── Conflict        it contradicts what was said before
 │   └── InvalidRecord   it does not decode or breaks a rule of its contract
 │       └── WithoutConsent  and it says that it may not be kept: no dead letter either
 └── RetryableError      a part is away or busy: back off, pause consumption, lose nothing
@@ -21,6 +22,10 @@ class UsageError(KeenstreamError):
 
 class PermanentError(KeenstreamError):
     """The same input will fail again; it belongs in the dead letters."""
+
+
+class Conflict(PermanentError):
+    """Sound in itself, but it contradicts what was said before."""
 
 
 class InvalidRecord(PermanentError):

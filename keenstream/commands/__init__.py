@@ -14,6 +14,7 @@ def application() -> typer.Typer:
         doctor,
         erase,
         feed,
+        ingest,
         models,
         prepare,
         schemas,
@@ -41,7 +42,7 @@ def application() -> typer.Typer:
     app.command("prepare")(prepare.prepare)
     app.command("worker")(worker.worker)
     app.command("send")(feed.send)
-    app.command("ingest")(feed.ingest)
+    app.command("ingest")(ingest.ingest)
     app.command("show")(show.show)
     app.command("erase")(erase.erase)
     app.command("simulate")(simulate.simulate)

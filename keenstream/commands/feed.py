@@ -10,10 +10,7 @@ import msgspec
 import typer
 
 from keenstream.commands.console import JSON_OPTION, bytes_progress, console, print_json
-from keenstream.commands.ingest import ingest
 from schemas.errors import KeenstreamError
-
-__all__ = ["FeedResult", "ingest", "ingest_file", "send", "send_file"]
 
 BATCH = 1_000
 SHOWN_BAD_LINES = 10

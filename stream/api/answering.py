@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Sequence
 
 import msgspec
 
-from schemas.errors import InvalidRecord
+from schemas.errors import Conflict
 from schemas.experiment import Experiment, Treatment, treatment_of
 from schemas.exploration import Placed, arrange
 from schemas.exposure import Exposure
@@ -43,7 +43,7 @@ class Answering:
     async def answer(self, request: CandidateRequest) -> CandidateAnswer | None:
         """None for a reader of whom nothing is known.
 
-        Raises RetryableError when nothing can be served, and InvalidRecord for a request id of another reader.
+        Raises RetryableError when nothing can be served, and Conflict for a request id of another reader.
         """
         if (repeated := self._repeated(request)) is not None:
             return repeated
@@ -81,7 +81,7 @@ class Answering:
             return None
         owner = self._requests.reader(request.request_id)
         if owner is not None and owner != request.user_id:
-            raise InvalidRecord("request_id was used for another reader: take a new one for each request")
+            raise Conflict("request_id was used for another reader: take a new one for each request")
         return self._requests.answer(request.request_id)
 
 

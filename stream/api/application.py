@@ -213,9 +213,9 @@ def _add_outcomes(router: APIRouter, config: Config, parts: Parts) -> None:
 
 def _add_candidates(router: APIRouter, parts: Parts) -> None:
     @router.get(
-        "/v1/users/{user_id:path}/candidates",
+        "/v1/users/{user_id:id}/candidates",
         summary="Articles for a reader",
-        responses=responses(CandidateAnswer, 401, 404, 422, 503),
+        responses=responses(CandidateAnswer, 401, 404, 409, 422, 503),
     )
     async def get_candidates(
         user_id: UserId, k: Count = DEFAULT_CANDIDATES, exclude: Excluded = None, request_id: RequestId = None
@@ -241,7 +241,7 @@ def _add_candidates(router: APIRouter, parts: Parts) -> None:
 
 def _add_knowledge(router: APIRouter, parts: Parts) -> None:
     @router.get(
-        "/v1/users/{user_id:path}/queries",
+        "/v1/users/{user_id:id}/queries",
         summary="The queries that stand for a reader",
         responses=responses(QueriesAnswer, 401, 404, 422, 503),
     )
@@ -253,7 +253,7 @@ def _add_knowledge(router: APIRouter, parts: Parts) -> None:
         return answer(QueriesAnswer(user_id=user_id, queries=[_query(row) for row in rows]))
 
     @router.get(
-        "/v1/users/{user_id:path}/profile",
+        "/v1/users/{user_id:id}/profile",
         summary="What is kept of a reader",
         responses=responses(ProfileAnswer, 401, 404, 422, 503),
     )

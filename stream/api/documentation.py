@@ -77,7 +77,8 @@ EXAMPLES: dict[type[msgspec.Struct], Any] = {
 _MEANINGS = {
     401: "The `x-api-key` header is missing or wrong.",
     403: "The key has not the scope of this route.",
-    404: "Nothing is known of this reader.",
+    404: "Nothing is known of this reader, or this article is not stored; `detail` says which.",
+    409: "The `request_id` was used for another reader; take a new one.",
     413: "The body is larger than 1 MiB.",
     422: "Something in the request is not as it must be; `detail` says what is allowed.",
     429: "Too many requests of this key or address; try again after `Retry-After` seconds.",

@@ -48,7 +48,7 @@ def add_erasure(router: APIRouter, eraser: Eraser, *, request_seconds: float) ->
     """`request_seconds`: a request is cut off after so long; dead letters and the receipt need their share of it."""
     wait_seconds = min(ONLINE_SECONDS, request_seconds / 2)
 
-    @router.delete("/v1/users/{user_id:path}", summary="Forget a reader", responses=_documented())
+    @router.delete("/v1/users/{user_id:id}", summary="Forget a reader", responses=_documented())
     async def delete_user(user_id: UserId, request: Request) -> Response:
         """Erase what is known of a reader up to now; the receipt says for each store what was found and removed.
 

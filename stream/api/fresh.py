@@ -48,7 +48,7 @@ class FreshParts(msgspec.Struct, frozen=True, kw_only=True):
 
 def add_fresh(router: APIRouter, parts: FreshParts) -> None:
     @router.get(
-        "/v1/articles/{article_id:path}/readers",
+        "/v1/articles/{article_id:id}/readers",
         summary="Readers for an article",
         responses=responses(ReadersAnswer, 401, 404, 422, 503),
     )
@@ -64,7 +64,7 @@ def add_fresh(router: APIRouter, parts: FreshParts) -> None:
         return answer(found) if found else answer(Problem("this article is not stored: check the id"), 404)
 
     @router.get(
-        "/v1/users/{user_id:path}/fresh",
+        "/v1/users/{user_id:id}/fresh",
         summary="A reader's fresh articles, as they appear",
         response_class=StreamingResponse,
         responses=_documented(),

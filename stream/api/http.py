@@ -10,7 +10,7 @@ from fastapi import HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
-from schemas.errors import KeenstreamError, PermanentError, RetryableError
+from schemas.errors import Conflict, KeenstreamError, PermanentError, RetryableError
 from stream import monitoring
 from stream.api.messages import Problem
 
@@ -58,6 +58,8 @@ async def on_keenstream_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, KeenstreamError)
     if isinstance(error, RetryableError):
         return answer(Problem(str(error)), 503)
+    if isinstance(error, Conflict):
+        return answer(Problem(str(error)), 409)
     return answer(Problem(str(error)), 422 if isinstance(error, PermanentError) else 500)
 
 

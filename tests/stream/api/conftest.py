@@ -13,7 +13,7 @@ from schemas.clients.memory_models import MemoryEmbedder
 from schemas.clients.memory_store import MemoryStore
 from schemas.clients.vector_store import StoredArticle, signal_write, student_write
 from schemas.codec import LISTS
-from schemas.config import Api, Config
+from schemas.config import Api, Config, Matches
 from schemas.erasure import ErasureReceipt, StoreReceipt, StoreState
 from schemas.errors import Unavailable
 from schemas.experiment import Experiment
@@ -23,6 +23,7 @@ from schemas.queries import QueryList
 from stream.api.answering import Answering
 from stream.api.application import Parts, create_api
 from stream.api.exposures import ExposureLog
+from stream.api.fresh_feed import FreshFeed
 from stream.api.profile_rows import ProfileRows
 from stream.api.query_cache import QueryCache
 from stream.api.recommender import Recommender
@@ -117,6 +118,7 @@ class World:
         self.recommender = Recommender(settings, self.store, self.cache, lambda: self.seconds)
         self.exposures = ExposureLog(self.producer, lambda: self.seconds)
         self.requests = RequestMemory()
+        self.feed = FreshFeed(Matches())
         self.answering = Answering(self.recommender, experiments, self.exposures, self.requests, lambda: self.now_ms)
         self.views = ReaderViews(
             ProfileRows(),
@@ -137,6 +139,7 @@ class World:
             check_kafka=self._check_kafka,
             clock_ms=lambda: self.now_ms,
             eraser=self.eraser,
+            fresh=self.feed,
         )
         self.app = create_api(Config(api=settings), parts)
         transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)

@@ -204,7 +204,7 @@ class TestRequestIds:
             news.know(user_id)
         await ask(news, "ann", request_id="r-1")
         response = await ask(news, "bob", request_id="r-1")
-        assert response.status_code == 422
+        assert response.status_code == 409
         assert "another reader" in response.json()["detail"]
 
     @pytest.mark.parametrize("request_id", ["", "a\nb", "x" * 121])
