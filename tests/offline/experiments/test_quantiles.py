@@ -33,3 +33,19 @@ def test_the_interval_covers_the_median_as_often_as_it_says() -> None:
 def test_thin_tails_are_refused() -> None:
     with pytest.raises(NotEnoughData, match="too few"):
         QuantileSketch.of(range(500)).estimate(0.99)
+
+
+def test_ties_do_not_make_differences() -> None:
+    """Half of all values are the same one: the plain median of one sample is often another step than that of the next."""
+    drawn, wrong = np.random.default_rng(3), 0
+    for _ in range(100):
+        estimates = [QuantileSketch.of(np.floor(drawn.lognormal(4, 1, 2_000) / 55)).estimate(0.5) for _ in range(2)]
+        apart = abs(estimates[0].value - estimates[1].value)
+        wrong += apart > 1.96 * np.hypot(estimates[0].standard_error, estimates[1].standard_error)
+    assert wrong <= 12  # 49 without the mid-distribution
+
+
+def test_many_values_leave_the_error_of_the_sketch() -> None:
+    values = np.random.default_rng(4).normal(size=1_000_000)
+    error = QuantileSketch.of(values).estimate(0.5).standard_error
+    assert error > 1.2 * np.sqrt(np.pi / 2 / len(values))

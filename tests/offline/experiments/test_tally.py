@@ -85,7 +85,7 @@ def test_quantiles_come_from_merged_sketches() -> None:
 
     found = tally(users(3, 900)).total(lambda key: key.arm == "treatment")
     assert found.sketches[0] is None
-    assert QuantileSketch(found.sketches[1]).estimate(0.5).value == 5.0
+    assert abs(QuantileSketch(found.sketches[1]).estimate(0.5).value - 5.0) <= 0.5  # a count: within its step
 
 
 def test_no_users_give_no_cells() -> None:
