@@ -1,0 +1,1 @@
+"""Examples, rewards, and the runs that train the models: cleaner, teacher, student."""

@@ -1,0 +1,101 @@
+"""The models that training starts from, and those that it made, as a model and a tokenizer in memory."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from offline.release.folders import build_folder
+from offline.release.manifest import sha256_of
+from schemas.errors import UsageError
+
+TINY, SMOLLM2 = "tiny", "smollm2"
+ADAPTER = "adapter_config.json"
+
+
+class Base(NamedTuple):
+    """A causal language model of transformers with its tokenizer; `source` is the folder or name it came from."""
+
+    model: Any
+    tokenizer: Any
+    source: str
+
+
+def ensure_base(name: str, home: Path) -> str:
+    """The folder (or the hub's name) of the base `name`, built below `home` where it is one of ours."""
+    from offline.release.models import ModelPaths
+    from offline.release.student import build_base
+
+    if name not in (TINY, SMOLLM2):
+        return name
+    paths = ModelPaths.below(home)
+    build_base(paths.student_hf, paths.cache, lambda step: None)
+    if name == SMOLLM2:
+        return str(paths.student_hf)
+    folder = home / "models" / "tiny-hf"
+    if not folder.exists():
+        build_folder(folder, lambda target: write_tiny(paths.student_hf, target))
+    return str(folder)
+
+
+def write_tiny(tokenizer_from: Path, folder: Path, *, seed: int = 7) -> None:
+    """A Llama of random weights, 0.8 million, with the tokenizer (and so the table of tokens) of another model."""
+    import torch
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    tokenizer = AutoTokenizer.from_pretrained(tokenizer_from)
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=4,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        tie_word_embeddings=True,
+        initializer_range=0.2,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def load_base(source: str) -> Base:
+    """The model of a folder or name in float32; an adapter is merged into its base."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    try:
+        if (Path(source) / ADAPTER).exists():
+            return Base(_merged(Path(source)), _tokenizer(source), source)
+        model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"cannot load the model {source}: {error}") from error
+    return Base(model, _tokenizer(source), source)
+
+
+def save_model(base: Base, folder: Path) -> None:
+    """Weights (of an adapter: its own, and where its base is) with configuration and tokenizer."""
+    base.model.save_pretrained(folder)
+    base.tokenizer.save_pretrained(folder)
+
+
+def base_sha256(source: str) -> str:
+    """Of the weights in a folder; "" for a name, which says itself what it is."""
+    files = sorted(Path(source).glob("*.safetensors"))
+    return sha256_of(files[0]) if files else ""
+
+
+def _tokenizer(source: str) -> Any:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(source)
+    tokenizer.padding_side = "left"  # lists are written at the right end
+    return tokenizer
+
+
+def _merged(folder: Path) -> Any:
+    import torch
+    from peft import AutoPeftModelForCausalLM
+
+    return AutoPeftModelForCausalLM.from_pretrained(folder, dtype=torch.float32).merge_and_unload()

@@ -1,0 +1,146 @@
+"""What a run learns from: readers, the news that may be found, the rewards; and its measure on readers held out."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+import msgspec
+
+from offline.evaluate.metrics import recall_at_k
+from offline.evaluate.retrieval import ExactIndex, Finder, Query, VectorCache
+from offline.training.callbacks import Measure
+from offline.training.gates import HELD_OUT
+from offline.training.greedy import ListWriter
+from offline.training.grpo import Reward
+from offline.training.proposals import TrainingReader, Vectors, signal_texts
+from offline.training.warm_start import Composite, Market
+from schemas.article import Article, embedded_text
+from schemas.clients.models import Embedder
+from schemas.config import Api
+from schemas.errors import UsageError
+from schemas.profile import seen_articles
+from schemas.prompt import BARE, render_prompt
+from schemas.queries import parse_queries, signals_as_queries
+
+SIGNALS = "signals_recall_at_10"  # a score: the reader's own signals as queries, of the same readers
+SIGNAL_QUERIES = 8  # what the stream keeps of them (schemas/config.py, Interests)
+PLACES = 10  # of Recall@10, and of what one query finds for a reward
+
+Rank = Callable[[Sequence[TrainingReader], Sequence[Sequence[str]]], list[list[str]]]  # readers, lists -> article ids
+
+
+class Material(msgspec.Struct, frozen=True, kw_only=True):
+    """The input of every stage."""
+
+    training: Sequence[TrainingReader]
+    held_out: Sequence[TrainingReader]  # nothing is trained on these
+    market: Market
+    rank: Rank
+    rewards: Mapping[str, Reward]
+    data_sha256: str
+
+
+def checked_material(material: Material) -> Material:
+    """`material`, or UsageError saying why nothing can be learnt from it."""
+    if len(material.training) < 2:
+        raise UsageError(f"the examples hold {len(material.training)} training readers: at least two are needed")
+    if not any(reader.clicked for reader in material.training):
+        raise UsageError("no training reader clicked anything after the moment of the examples: prepare a longer log")
+    if not any(reader.clicked for reader in material.held_out):
+        raise UsageError("no held-out reader clicked anything: nothing would guard the run; prepare more readers")
+    if shared := {row.user_id for row in material.training} & {row.user_id for row in material.held_out}:
+        raise UsageError(f"{len(shared)} readers are both trained on and held out, {min(shared)} among them")
+    return material
+
+
+def make_market(articles: Sequence[Article], embedder: Embedder, api: Api) -> tuple[Market, Rank]:
+    """Exact search in `articles` with the API's own merging of lists."""
+    cache = VectorCache(embedder)
+    texts = [embedded_text(article) for article in articles]
+    asyncio.run(cache.add(texts))
+    index = ExactIndex(articles, cache.of(texts))
+    finder = Finder(index, cache, depth=max(PLACES, api.articles_per_query))
+
+    def embed(queries: Sequence[str]) -> Vectors:
+        asyncio.run(cache.add(queries))
+        return cache.of(queries)
+
+    def search(queries: Sequence[str]) -> list[list[str]]:
+        found: list[list[str]] = []
+        for at in range(0, len(queries), 256):
+            rows = index.search(embed(queries[at : at + 256]), PLACES)
+            found += [[hit.article_id for hit in hits] for hits in rows]
+        return found
+
+    def rank(readers: Sequence[TrainingReader], lists: Sequence[Sequence[str]]) -> list[list[str]]:
+        asyncio.run(finder.add(query for queries in lists for query in queries))
+        return [_merged(finder, reader, queries, api) for reader, queries in zip(readers, lists, strict=True)]
+
+    return Market(embed, search, {article.article_id: article.title for article in articles}), rank
+
+
+def _merged(finder: Finder, reader: TrainingReader, queries: Sequence[str], api: Api) -> list[str]:
+    return finder.candidates(
+        [Query(text, "student") for text in queries],
+        k=PLACES,
+        articles_per_query=max(PLACES, api.articles_per_query),
+        query_quota=api.query_quota if len(queries) > 1 else 1.0,
+        seen=seen_articles(reader.profile),
+    )
+
+
+def prompts_of(readers: Sequence[TrainingReader]) -> list[str]:
+    """The bare prompt is what trained models read."""
+    return [render_prompt(reader.profile, BARE) for reader in readers]
+
+
+def columns_of(readers: Sequence[TrainingReader]) -> dict[str, list[Any]]:
+    """What every reward is told beside the completions, one value for each reader."""
+    return {
+        "prompt": prompts_of(readers),
+        "user_id": [reader.user_id for reader in readers],
+        "signals": [signal_texts(reader.profile) for reader in readers],
+        "clicked": [list(reader.clicked) for reader in readers],
+    }
+
+
+def composite_of(rewards: Mapping[str, Reward], weights: Mapping[str, float]) -> Composite:
+    """The weighted sum of the rewards; one that abstains counts as zero."""
+
+    def composite(readers: Sequence[TrainingReader], completions: Sequence[str]) -> list[float]:
+        columns = columns_of(readers)
+        prompts = columns.pop("prompt")
+        totals = [0.0] * len(completions)
+        for name, reward in rewards.items():
+            weight = weights.get(name, 1.0)
+            values = reward(prompts=prompts, completions=list(completions), **columns) if weight else []
+            for place, value in enumerate(values):
+                totals[place] += weight * (value or 0.0)
+        return totals
+
+    return composite
+
+
+def held_out_measure(material: Material, tokenizer: Any, max_new_tokens: int) -> Measure:
+    """Recall@10 of greedy lists on the held-out readers: what no reward looks at."""
+    readers = [reader for reader in material.held_out if reader.clicked]
+
+    def measure(model: Any) -> dict[str, float]:
+        texts = ListWriter(model, tokenizer, max_new_tokens=max_new_tokens).write(prompts_of(readers))
+        return {HELD_OUT: mean_recall(material.rank, readers, [parse_queries(text) for text in texts])}
+
+    return measure
+
+
+def signals_recall(material: Material, limit: int = SIGNAL_QUERIES) -> float:
+    """Recall@10 of the held-out readers' own signals as queries: the rival that a model must beat."""
+    readers = [reader for reader in material.held_out if reader.clicked]
+    lists = [signals_as_queries(reader.profile, limit=limit) for reader in readers]
+    return mean_recall(material.rank, readers, lists)
+
+
+def mean_recall(rank: Rank, readers: Sequence[TrainingReader], lists: Sequence[Sequence[str]]) -> float:
+    """Mean Recall@10 of `lists`, one for each reader; all readers must have clicked something."""
+    ranked = rank(readers, lists)
+    return fmean(recall_at_k(ids, reader.clicked, PLACES) for ids, reader in zip(ranked, readers, strict=True))

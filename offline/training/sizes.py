@@ -1,0 +1,148 @@
+"""Three sizes of the same training: `tiny` for tests, `laptop` for two cores or one GPU, `cluster` for the paper's own.
+
+The paper states none of the training settings (docs: "Not stated anywhere"); these are the project's. Learning rates of
+`laptop` are those usual for full weights of this size; G and the temperature of `cluster` follow the same team's later
+paper (2609.29983: G = 16, T = 1.0).
+"""
+
+from typing import Literal
+
+import msgspec
+
+from offline.training.gates import GateSettings
+from schemas.errors import UsageError
+
+SizeName = Literal["tiny", "laptop", "cluster"]
+
+
+class WarmStart(msgspec.Struct, frozen=True, kw_only=True):
+    """Supervised fine-tuning on chosen lists."""
+
+    steps: int
+    batch: int  # lists in a step
+    learning_rate: float
+    checkpoint_every: int
+    seed: int = 7
+    max_new_tokens: int = 48
+    bf16: bool = False
+
+
+class Teacher(msgspec.Struct, frozen=True, kw_only=True):
+    """Dr. GRPO."""
+
+    steps: int
+    groups: int  # readers in a step
+    completions: int  # G: lists for each of them
+    learning_rate: float
+    checkpoint_every: int
+    held_out_every: int
+    temperature: float = 1.0
+    max_new_tokens: int = 48
+    kl_weight: float = 0.0
+    lora_rank: int = 0  # 0: all weights
+    reward_weights: dict[str, float] = {}  # by name; 1 where none is named, 0 leaves it out
+    gates: GateSettings = GateSettings()
+    seed: int = 7
+    bf16: bool = False
+
+
+class Student(msgspec.Struct, frozen=True, kw_only=True):
+    """On-policy distillation by reverse KL, after a short warm start on the teacher's lists."""
+
+    steps: int
+    batch: int
+    learning_rate: float
+    checkpoint_every: int
+    held_out_every: int
+    layers: int  # kept of the teacher's base
+    warm_start: WarmStart
+    temperature: float = 1.0
+    max_new_tokens: int = 48
+    gates: GateSettings = GateSettings()
+    seed: int = 7
+    bf16: bool = False
+
+
+class Size(msgspec.Struct, frozen=True, kw_only=True):
+    name: SizeName
+    base: str  # tiny | smollm2 | the name or folder of a model
+    warm_start: WarmStart
+    teacher: Teacher
+    student: Student
+
+
+_OPEN = GateSettings(zero_variance_limit=1.0, clipped_limit=1.0, held_out_drop=1.0)  # random weights pass no gate
+
+TINY = Size(
+    name="tiny",
+    base="tiny",
+    warm_start=WarmStart(steps=12, batch=8, learning_rate=2e-2, checkpoint_every=4, max_new_tokens=12),
+    teacher=Teacher(
+        steps=3,
+        groups=2,
+        completions=4,
+        learning_rate=1e-3,
+        checkpoint_every=1,
+        held_out_every=2,
+        max_new_tokens=12,
+        gates=_OPEN,
+    ),
+    student=Student(
+        steps=3,
+        batch=4,
+        learning_rate=1e-3,
+        checkpoint_every=1,
+        held_out_every=2,
+        layers=2,
+        warm_start=WarmStart(steps=6, batch=8, learning_rate=2e-2, checkpoint_every=3, max_new_tokens=12),
+        max_new_tokens=12,
+        gates=_OPEN,
+    ),
+)
+LAPTOP = Size(
+    name="laptop",
+    base="smollm2",
+    warm_start=WarmStart(steps=600, batch=16, learning_rate=2e-4, checkpoint_every=25),
+    teacher=Teacher(steps=200, groups=4, completions=8, learning_rate=5e-6, checkpoint_every=5, held_out_every=20),
+    student=Student(
+        steps=300,
+        batch=16,
+        learning_rate=2e-5,
+        checkpoint_every=10,
+        held_out_every=50,
+        layers=12,
+        warm_start=WarmStart(steps=300, batch=16, learning_rate=3e-4, checkpoint_every=25),
+    ),
+)
+CLUSTER = Size(
+    name="cluster",
+    base="Qwen/Qwen2.5-32B-Instruct",
+    warm_start=WarmStart(steps=500, batch=64, learning_rate=1e-5, checkpoint_every=50, bf16=True),
+    teacher=Teacher(
+        steps=500,
+        groups=16,
+        completions=16,
+        learning_rate=1e-6,
+        checkpoint_every=25,
+        held_out_every=25,
+        lora_rank=64,
+        bf16=True,
+    ),
+    student=Student(
+        steps=1_000,
+        batch=64,
+        learning_rate=1e-5,
+        checkpoint_every=50,
+        held_out_every=50,
+        layers=0,
+        warm_start=WarmStart(steps=200, batch=64, learning_rate=2e-5, checkpoint_every=50, bf16=True),
+        bf16=True,
+    ),
+)
+_SIZES: dict[str, Size] = {size.name: size for size in (TINY, LAPTOP, CLUSTER)}
+
+
+def size_of(name: str) -> Size:
+    if name not in _SIZES:
+        raise UsageError(f"there is no size {name!r}: choose one of {', '.join(_SIZES)}")
+    return _SIZES[name]

@@ -1,0 +1,162 @@
+"""The teacher: a supervised warm start on chosen lists, then Dr. GRPO with the rewards.
+
+Two runs, one inside the other: `FOLDER/warm-start` and `FOLDER`. Either is resumed by repeating the same call.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import fmean
+
+import msgspec
+
+from offline.training.bases import base_sha256, load_base
+from offline.training.greedy import ListWriter
+from offline.training.grpo import grpo_trainer
+from offline.training.manifest import Kind, RunManifest, library_versions, source_commit
+from offline.training.material import (
+    SIGNALS,
+    Material,
+    columns_of,
+    composite_of,
+    held_out_measure,
+    prompts_of,
+    signals_recall,
+)
+from offline.training.progress import Watch
+from offline.training.run import Tell, open_run
+from offline.training.sft import sft_trainer
+from offline.training.sizes import Size, Teacher, WarmStart
+from offline.training.stage import train_stage
+from offline.training.vocabulary import tokenizer_sha256
+from offline.training.warm_start import ChoiceSettings, Chosen, choose_lists
+from schemas.prompt import BARE
+
+WARM_START = "warm-start"
+LISTS = "lists.jsonl"
+SAMPLES, SAMPLE_TEMPERATURE = 2, 0.8  # of the model, as proposals
+
+
+class Session(msgspec.Struct, frozen=True, kw_only=True):
+    """How a run is run: nothing of this changes what comes out."""
+
+    device: str
+    watch: Watch
+    tell: Tell
+    now_ms: int
+
+
+def begin_manifest(
+    kind: Kind,
+    size: str,
+    settings: msgspec.Struct,
+    material: Material,
+    base: str,
+    session: Session,
+    *,
+    teacher: str = "",
+    method: str = "",
+) -> RunManifest:
+    """The manifest of a new run on this code and these libraries."""
+    return RunManifest(
+        kind=kind,
+        size=size,
+        teacher=teacher,
+        method=method,
+        settings=msgspec.to_builtins(settings),
+        data_sha256=material.data_sha256,
+        base=base,
+        base_sha256=base_sha256(base),
+        prompt_version=BARE,
+        commit=source_commit(),
+        libraries=library_versions(),
+        started_at=session.now_ms,
+        tokenizer_sha256=tokenizer_sha256(Path(base)) if Path(base).is_dir() else "",
+    )
+
+
+def train_warm_start(
+    folder: Path, material: Material, size: str, settings: WarmStart, base: str, session: Session
+) -> RunManifest:
+    """Fine-tune `base` on the best proposals for the training readers; the lists are kept in the run's folder."""
+
+    wanted = begin_manifest("warm-start", size, settings, material, base, session)
+    return fine_tune(
+        folder, wanted, lambda: _chosen(material, settings, base, session.tell), material, settings, session
+    )
+
+
+def fine_tune(
+    folder: Path,
+    wanted: RunManifest,
+    make_lists: Callable[[], Sequence[Chosen]],
+    material: Material,
+    settings: WarmStart,
+    session: Session,
+) -> RunManifest:
+    """A supervised run from `wanted.base` on lists that are made once, when the run begins."""
+    with open_run(folder, wanted, session.tell) as run:
+        if run.finished:
+            return run.manifest
+        rows, loaded = kept_lists(folder, make_lists), load_base(wanted.base)
+        scores = {"lists": float(len(rows)), "lists_held_apart": fmean(row.held_apart for row in rows)}
+        scores["signals_held_apart"] = fmean(row.signals_held_apart for row in rows)
+        prompts, completions = [row.prompt for row in rows], [row.completion for row in rows]
+        return train_stage(
+            run,
+            loaded,
+            lambda staging: sft_trainer(loaded, prompts, completions, settings, staging, session.device),
+            session.watch,
+            measure=held_out_measure(material, loaded.tokenizer, settings.max_new_tokens),
+            measure_every=settings.steps,  # before the first step and after the last
+            scores=scores,
+        )
+
+
+def kept_lists(folder: Path, make: Callable[[], Sequence[Chosen]]) -> list[Chosen]:
+    """The lists of a run: read where they are, made and kept where not, whole or not at all."""
+    place = folder / LISTS
+    if not place.exists():
+        part = folder / f".{LISTS}.part"
+        part.write_bytes(b"".join(msgspec.json.encode(row) + b"\n" for row in make()))
+        part.replace(place)
+    return [msgspec.json.decode(line, type=Chosen) for line in place.read_bytes().splitlines()]
+
+
+def _chosen(material: Material, settings: WarmStart, base: str, tell: Tell) -> list[Chosen]:
+    tell(f"sampling {SAMPLES} lists of the model for each of {len(material.training)} readers")
+    loaded = load_base(base)
+    writer = ListWriter(loaded.model, loaded.tokenizer, max_new_tokens=settings.max_new_tokens)
+    texts = writer.sample(prompts_of(material.training), SAMPLES, temperature=SAMPLE_TEMPERATURE, seed=settings.seed)
+    samples = {reader.user_id: rows for reader, rows in zip(material.training, texts, strict=True)}
+    tell("choosing the best list of each reader")
+    composite = composite_of(material.rewards, {})
+    return choose_lists(material.training, material.market, composite, ChoiceSettings(), samples)
+
+
+def train_teacher(
+    folder: Path, material: Material, size: Size, base: str, session: Session, *, warm_start: bool = True
+) -> RunManifest:
+    """Both stages; `warm_start=False` goes on from `base` as it is, for a large model that prompting already serves."""
+    start = base
+    if warm_start:
+        train_warm_start(folder / WARM_START, material, size.name, size.warm_start, base, session)
+        start = str(folder / WARM_START / "model")
+    settings: Teacher = size.teacher
+    with open_run(
+        folder, begin_manifest("teacher", size.name, settings, material, start, session), session.tell
+    ) as run:
+        if run.finished:
+            return run.manifest
+        loaded = load_base(start)
+        return train_stage(
+            run,
+            loaded,
+            lambda staging: grpo_trainer(
+                loaded, columns_of(material.training), material.rewards, settings, staging, session.device
+            ),
+            session.watch,
+            gates=settings.gates,
+            measure=held_out_measure(material, loaded.tokenizer, settings.max_new_tokens),
+            measure_every=settings.held_out_every,
+            scores={SIGNALS: signals_recall(material)},
+        )

@@ -1,0 +1,64 @@
+"""Arguments that all three trainers of trl share: where it computes, when it saves, what it must not do."""
+
+from pathlib import Path
+from typing import Any, Protocol
+
+from schemas.errors import UsageError
+
+
+class Shared(Protocol):
+    """What the settings of every stage have."""
+
+    @property
+    def steps(self) -> int: ...
+    @property
+    def learning_rate(self) -> float: ...
+    @property
+    def checkpoint_every(self) -> int: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def bf16(self) -> bool: ...
+
+
+def shared_arguments(settings: Shared, staging: Path, device: str) -> dict[str, Any]:
+    """Keyword arguments of transformers' TrainingArguments."""
+    check_device(device)
+    return {
+        "output_dir": str(staging),
+        "max_steps": settings.steps,
+        "learning_rate": settings.learning_rate,
+        "lr_scheduler_type": "linear",
+        "save_strategy": "steps",
+        "save_steps": settings.checkpoint_every,
+        "save_total_limit": None,  # the run keeps its checkpoints itself
+        "logging_steps": 1,
+        "logging_first_step": True,
+        "report_to": "none",
+        "disable_tqdm": True,
+        "seed": settings.seed,
+        "data_seed": settings.seed,
+        "use_cpu": device == "cpu",
+        "bf16": settings.bf16,  # trl's own default is True, which a CPU pays for
+        "gradient_checkpointing": False,
+        "dataloader_pin_memory": device != "cpu",
+    }
+
+
+def quiet_libraries() -> None:
+    """The run tells its progress itself; bars of the libraries would only tear it apart."""
+    import datasets
+    from transformers.utils import logging
+
+    datasets.disable_progress_bars()
+    logging.disable_progress_bar()
+
+
+def check_device(device: str) -> None:
+    """UsageError when `device` is not there."""
+    import torch
+
+    if device not in ("cpu", "cuda"):
+        raise UsageError(f"--device is cpu or cuda, not {device!r}")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UsageError("--device cuda: torch sees no GPU here (nvidia-smi shows the driver's view); use --device cpu")
