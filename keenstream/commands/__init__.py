@@ -13,6 +13,7 @@ def application() -> typer.Typer:
         demo,
         doctor,
         erase,
+        experiment,
         feed,
         ingest,
         models,
@@ -36,6 +37,7 @@ def application() -> typer.Typer:
     app.add_typer(dead_letters.app, name="dead-letters")
     app.add_typer(archive.app, name="archive")
     app.add_typer(models.app, name="models")
+    app.add_typer(experiment.app, name="experiment")
     app.add_typer(api_key.app, name="api-key")
     app.add_typer(schemas.app, name="schemas")
     app.command("demo")(demo.demo)

@@ -9,11 +9,13 @@ import msgspec
 
 from schemas.errors import UsageError
 from schemas.experiment import Experiment, Name, Share, check_experiment
+from schemas.names import Topic
 
 Role = Literal["primary", "secondary", "guardrail"]
 Counted = Literal["click", "dwell", "visit", "impression", "request"]
 Aggregate = Literal["count", "sum", "any", "days", "articles"]
 Decision = Literal["confidence-sequence", "group-sequential", "fixed"]
+Constant = str | int | float | bool
 Days = Annotated[float, msgspec.Meta(gt=0, le=3_650)]
 Alpha = Annotated[float, msgspec.Meta(gt=0, lt=0.5)]
 
@@ -54,6 +56,22 @@ class Trust(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     max_reassigned_share: Share = 0.001  # logged in another arm than `assign_arm` gives
 
 
+class LogFiles(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where the log is below its folder, and what its columns are called when they are not the contract's.
+
+    A column's name in the contract (schemas/exposure.py) = its name in the file; a constant stands for a column that
+    the files do not have.
+    """
+
+    exposures: str = Topic.EXPOSURES  # a folder (all files below it), a file, or a glob
+    outcomes: str = Topic.OUTCOMES
+    exposure_columns: dict[str, str] = {}
+    outcome_columns: dict[str, str] = {}
+    exposure_constants: dict[str, Constant] = {}
+    outcome_constants: dict[str, Constant] = {}
+    check_assignment: bool = True  # False: another system than `assign_arm` drew the arms
+
+
 class Analysis(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One experiment, its metrics, and how certain the answer must be."""
 
@@ -71,6 +89,7 @@ class Analysis(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     expected_users: Annotated[int, msgspec.Meta(gt=0)] | None = None
     only_triggered: bool = False
     trust: Trust = Trust()
+    log: LogFiles = LogFiles()
 
     @property
     def arms(self) -> tuple[str, ...]:
@@ -105,6 +124,9 @@ def check_analysis(analysis: Analysis) -> Analysis:
         raise UsageError("metrics: exactly one must have role = 'primary'")
     if analysis.decision == "group-sequential" and analysis.expected_users is None:
         raise UsageError("decision = 'group-sequential' needs expected_users, guessed before the start")
+    for moment in (analysis.starts_at, analysis.ends_at):
+        if moment is not None and moment.tzinfo is None:
+            raise UsageError("starts_at and ends_at need a time zone, as in 2026-11-01T00:00:00Z")
     for metric in analysis.metrics:
         _check_metric(metric)
     return analysis

@@ -63,6 +63,14 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     sentence: str
 
 
+class LogInput(msgspec.Struct, frozen=True, kw_only=True):
+    """Which files a report was made of."""
+
+    files: int = 0
+    size_bytes: int = 0
+    names_and_sizes_sha256: str = ""
+
+
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """Stable: fields are added, never renamed. Times are UTC milliseconds, shares are between 0 and 1."""
 
@@ -79,9 +87,18 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     path: dict[str, list[PathPoint]]  # by arm: the primary metric after each day
     log: LogCounts
     rows: FoldCounts
+    watermark_ms: int = 0  # what happened later is not in it
+    input: LogInput = LogInput()
 
 
-def build_report(tally: Tally, analysis: Analysis, log: LogCounts) -> Report:
+def build_report(
+    tally: Tally,
+    analysis: Analysis,
+    log: LogCounts,
+    *,
+    watermark_ms: int = 0,
+    given: LogInput = LogInput(),  # noqa: B008  # frozen
+) -> Report:
     """Everything from the cells."""
     checks = trust_checks(tally, analysis, log)
     comparisons = [row for arm in analysis.arms[1:] for row in _comparisons(tally, analysis, arm)]
@@ -100,6 +117,8 @@ def build_report(tally: Tally, analysis: Analysis, log: LogCounts) -> Report:
         path={arm: path(tally, analysis, arm) for arm in analysis.arms[1:]},
         log=log,
         rows=tally.counts,
+        watermark_ms=watermark_ms,
+        input=given,
     )
 
 

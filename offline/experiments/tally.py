@@ -72,7 +72,7 @@ class Tally(msgspec.Struct, frozen=True, eq=False):
 
 
 def tally_users(users: pa.Table, metrics: Sequence[Metric], caps: Mapping[int, float], counts: FoldCounts) -> Tally:
-    """`users` as `fold_users` gives them; `caps` by metric number, from `cap_sketches`."""
+    """`users` as `fold_users` gives them; `caps` by metric number, from `caps_of`."""
     keys = [users[name].to_numpy(zero_copy_only=False) for name in ("phase", "day", "arm", "cold")]
     rows = _Rows(users, metrics, caps)
     cells = {}
@@ -80,16 +80,6 @@ def tally_users(users: pa.Table, metrics: Sequence[Metric], caps: Mapping[int, f
         phase, day, arm, cold = (column[at[0]] for column in keys)
         cells[CellKey(int(phase), int(day), str(arm), bool(cold))] = rows.cell(at)
     return Tally(cells, counts)
-
-
-def cap_sketches(users: pa.Table, metrics: Sequence[Metric]) -> dict[int, QuantileSketch]:
-    """Sketches of the numerators that are capped, over the users of all arms: caps by arm would hide an effect."""
-    counted = _counted(users)
-    return {
-        number: QuantileSketch.of(_column(users, "numerator", number)[counted])
-        for number, metric in enumerate(metrics)
-        if metric.numerator.cap is not None
-    }
 
 
 class _Rows:

@@ -32,8 +32,13 @@ class LogCounts(msgspec.Struct, frozen=True, kw_only=True):
 
     rows: int = 0
     quarantined: int = 0
-    assigned: int = 0  # exposures whose arm was compared with `assign_arm`
+    later: int = 0  # than the watermark: left for a later run
+    outside: int = 0  # exposures of the holdout, of overridden readers, and before `starts_at`: history only
+    assigned: int = 0  # readers whose first arm was compared with `assign_arm`
     reassigned: int = 0  # logged in another arm than that
+
+    def __add__(self, other: "LogCounts") -> "LogCounts":
+        return LogCounts(**{name: getattr(self, name) + getattr(other, name) for name in self.__struct_fields__})
 
 
 def trust_checks(tally: Tally, analysis: Analysis, log: LogCounts) -> list[Check]:

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from offline.experiments.caps import caps_of, count_values
 from offline.experiments.definition import Count, Metric
 from offline.experiments.fold import FoldCounts
-from offline.experiments.tally import Tally, cap_sketches, tally_users
+from offline.experiments.tally import Tally, tally_users
 
 METRICS = (
     Metric(name="clicks", role="primary", numerator=Count(of="click", cap=0.9)),
@@ -73,9 +74,7 @@ def test_only_users_of_one_arm_whose_window_has_passed_are_in_a_metric() -> None
 
 def test_a_cap_from_all_arms_cuts_and_is_reported() -> None:
     table = users(2, 2_000)
-    (sketch,) = cap_sketches(table, METRICS).values()
-    cap = sketch.estimate(0.9).value
-    found = tally(table, {0: cap}).total(lambda key: True)
+    found = tally(table, caps_of(count_values(table, METRICS), METRICS)).total(lambda key: True)
     assert found.capped[0] > 0
     assert found.moments[0].mean[0] < tally(table).total(lambda key: True).moments[0].mean[0]
 

@@ -1,0 +1,209 @@
+"""The Beam job: parts of the log, split by reader; buckets of readers, folded; cells, added up.
+
+    parts ─▶ Check and split ─▶ (all) ─▶ Buckets ─▶ Fold ─┬─▶ Caps ──────┐
+                                                          └────────▶ Tally ─▶ Add up ─▶ Write
+
+Elements are names of files and small statistics, never rows: rows go through Arrow files (splits.py), so that a runner
+needs no memory for them and a worker works in vectors. Retried bundles write the same files again.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import apache_beam as beam
+import msgspec
+import pyarrow as pa
+import pyarrow.ipc as ipc
+
+from offline.experiments.caps import ValueCounts, caps_of, count_values, merged_counts
+from offline.experiments.definition import Analysis
+from offline.experiments.fold import FoldCounts, fold_users
+from offline.experiments.log_files import Part
+from offline.experiments.plan import Plan
+from offline.experiments.splits import read_bucket, write_split
+from offline.experiments.splitting import Split, open_session, split_part
+from offline.experiments.tally import tally_users
+from offline.experiments.tally_file import Totals, write_totals
+from offline.experiments.trust import LogCounts
+from schemas.experiment import assign_arm
+
+Node = tuple[int, int]  # level and number of a node of the tree of buckets
+Caps = dict[int, float]  # by metric number
+CapCounts = dict[int, ValueCounts]
+
+
+class Bucket(msgspec.Struct, frozen=True, kw_only=True):
+    """What one worker folds: the readers of `number` in all splits."""
+
+    number: int
+    exposures: tuple[str, ...]
+    outcomes: tuple[str, ...]
+    watermark_ms: int
+    log: LogCounts
+
+
+class FoldedBucket(msgspec.Struct, frozen=True, kw_only=True):
+    number: int
+    users: str  # path
+    counts: FoldCounts
+    log: LogCounts
+    watermark_ms: int
+    capped: CapCounts
+
+
+def build_pipeline(pipeline: beam.Pipeline, plan: Plan) -> Any:
+    """The whole job on `pipeline`; it ends in the file `plan.result_path`."""
+    splits = (
+        pipeline
+        | "Parts of the log" >> beam.Create(list(plan.parts), reshuffle=True)
+        | "Check rows and split them by reader" >> beam.ParDo(_SplitParts(plan))
+    )
+    folded = (
+        splits
+        | "Wait for all parts" >> beam.CombineGlobally(beam.combiners.ToListCombineFn()).without_defaults()
+        | "Buckets of readers" >> beam.FlatMap(buckets_of, plan)
+        | "Spread the buckets" >> beam.Reshuffle()
+        | "Fold readers" >> beam.ParDo(_FoldBuckets(plan))
+    )
+    caps = (
+        folded
+        | "Values of capped metrics" >> beam.Map(lambda bucket: bucket.capped)
+        | "Caps" >> beam.CombineGlobally(MergeCaps(plan.analysis)).without_defaults()
+    )
+    return (
+        folded
+        | "Tally" >> beam.Map(tally_bucket, plan, beam.pvalue.AsSingleton(caps))
+        | "Add up" >> beam.CombineGlobally(AddUp()).without_defaults()
+        | "Write the totals" >> beam.Map(write_totals, str(plan.result_path))
+    )
+
+
+class _SplitParts(beam.DoFn):  # type: ignore[misc]
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+
+    def setup(self) -> None:
+        self._session = open_session()
+
+    def process(self, part: Part) -> Iterator[Split]:
+        yield split_part(part, self._plan, self._session)
+
+    def teardown(self) -> None:
+        self._session.close()
+
+
+class _FoldBuckets(beam.DoFn):  # type: ignore[misc]
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+
+    def process(self, bucket: Bucket) -> Iterator[FoldedBucket]:
+        yield fold_bucket(bucket, self._plan)
+
+
+def buckets_of(splits: Iterable[Split], plan: Plan) -> Iterator[Bucket]:
+    """One element for each bucket, once the watermark is known. The counts of the log go with the first."""
+    read = sorted(splits, key=lambda split: split.part)
+    ends_at = plan.analysis.ends_at
+    watermark_ms = round(ends_at.timestamp() * 1000) if ends_at else max(split.latest_ms for split in read)
+    paths = {
+        kind: tuple(path for s in read if s.kind == kind for path in s.paths) for kind in ("exposures", "outcomes")
+    }
+    log = LogCounts(**{n: sum(getattr(s, n) for s in read) for n in ("rows", "quarantined", "later", "outside")})
+    for number in range(plan.buckets):
+        yield Bucket(
+            number=number,
+            exposures=paths["exposures"],
+            outcomes=paths["outcomes"],
+            watermark_ms=watermark_ms,
+            log=log if number == 0 else LogCounts(),
+        )
+
+
+def fold_bucket(bucket: Bucket, plan: Plan) -> FoldedBucket:
+    """Its users as a file, for the second pass that the caps need."""
+    exposures = read_bucket(bucket.exposures, bucket.number, plan.schema("exposures"))
+    outcomes = read_bucket(bucket.outcomes, bucket.number, plan.schema("outcomes"))
+    folded = fold_users(exposures, outcomes, plan.analysis, watermark_ms=bucket.watermark_ms)
+    path = plan.users_path(bucket.number)
+    write_split(path, [folded.users])
+    return FoldedBucket(
+        number=bucket.number,
+        users=str(path),
+        counts=folded.counts,
+        log=_with_assignments(bucket.log, folded.users, plan.analysis),
+        watermark_ms=bucket.watermark_ms,
+        capped=count_values(folded.users, plan.analysis.metrics),
+    )
+
+
+def tally_bucket(bucket: FoldedBucket, plan: Plan, caps: Caps) -> tuple[Node, Totals]:
+    """A leaf of the tree that `AddUp` adds up."""
+    with pa.memory_map(bucket.users) as source, ipc.open_file(source) as reader:
+        users = reader.read_all()
+        tally = tally_users(users, plan.analysis.metrics, caps, bucket.counts)
+    totals = Totals(tally=tally, log=bucket.log, watermark_ms=bucket.watermark_ms, caps=caps)
+    return (0, bucket.number), totals
+
+
+class MergeCaps(beam.CombineFn):  # type: ignore[misc]  # Beam is untyped here
+    """From the values of each bucket to the caps."""
+
+    def __init__(self, analysis: Analysis) -> None:
+        self._metrics = analysis.metrics
+
+    def create_accumulator(self) -> CapCounts:
+        return {}
+
+    def add_input(self, so_far: CapCounts, counts: CapCounts) -> CapCounts:
+        return merged_counts([so_far, counts])
+
+    def merge_accumulators(self, accumulators: Iterable[CapCounts]) -> CapCounts:
+        return merged_counts(accumulators)
+
+    def extract_output(self, merged: CapCounts) -> Caps:
+        return caps_of(merged, self._metrics)
+
+
+class AddUp(beam.CombineFn):  # type: ignore[misc]  # Beam is untyped here
+    """Totals of buckets, added along a fixed binary tree of bucket numbers.
+
+    Rounding depends on the order of additions, and a runner adds in any. Only siblings are added, whenever both are
+    there, so the same log gives the same bits on every runner, and an accumulator stays small.
+    """
+
+    def create_accumulator(self) -> dict[Node, Totals]:
+        return {}
+
+    def add_input(self, nodes: dict[Node, Totals], leaf: tuple[Node, Totals]) -> dict[Node, Totals]:
+        return self.merge_accumulators([nodes, dict([leaf])])
+
+    def merge_accumulators(self, accumulators: Iterable[dict[Node, Totals]]) -> dict[Node, Totals]:
+        merged: dict[Node, Totals] = {}
+        for nodes in accumulators:
+            for node, totals in nodes.items():
+                _insert(merged, node, totals)
+        return merged
+
+    def extract_output(self, nodes: dict[Node, Totals]) -> Totals:
+        total, *rest = [nodes[node] for node in sorted(nodes, key=lambda node: (-node[0], node[1]))]
+        for totals in rest:
+            total = total + totals
+        return total
+
+
+def _insert(nodes: dict[Node, Totals], node: Node, totals: Totals) -> None:
+    while (sibling := (node[0], node[1] ^ 1)) in nodes:
+        other = nodes.pop(sibling)
+        totals = totals + other if node < sibling else other + totals
+        node = (node[0] + 1, node[1] // 2)
+    nodes[node] = totals
+
+
+def _with_assignments(log: LogCounts, users: pa.Table, analysis: Analysis) -> LogCounts:
+    """Each reader's first exposure in a phase against the one rule that draws arms."""
+    if not analysis.log.check_assignment:
+        return log
+    rows = zip(users["user_id"].to_pylist(), users["first_at"].to_pylist(), users["arm"].to_pylist(), strict=True)
+    drawn = [(assign_arm(user, analysis.experiment, at).arm, arm) for user, at, arm in rows]
+    other = sum(1 for found, logged in drawn if found is None or found.name != logged)
+    return msgspec.structs.replace(log, assigned=log.assigned + len(drawn), reassigned=log.reassigned + other)

@@ -1,0 +1,187 @@
+"""Rows that cannot be counted: found in vectors, taken out with the reason, and written where a person can look.
+
+The rules are the contract's (schemas/exposure.py), which the API keeps; logs of other systems may not.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from offline.experiments.definition import Analysis
+from offline.experiments.log_columns import Column, Kind, Typed
+from schemas.experiment import HOLDOUT
+
+Mask = NDArray[np.bool_]
+FOLDER: Final = "quarantine"
+EARLIEST_MS: Final = 946_684_800_000  # the year 2000: 1970 is what a producer without a clock sends
+LONGEST_DWELL_SECONDS: Final = 86_400
+SCHEMA: Final = pa.schema(
+    [
+        ("kind", pa.string()),
+        ("file", pa.string()),
+        ("row_group", pa.int64()),
+        ("row", pa.int64()),
+        ("field", pa.string()),
+        ("reason", pa.string()),
+        ("record", pa.string()),
+    ]
+)
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """Where rows were read: the first of them is row `first_row` of the row group (of the file, for text)."""
+
+    file: str
+    row_group: int
+    first_row: int
+
+
+class Rule(msgspec.Struct, frozen=True):
+    """`broken` gives a boolean array [n], null where it cannot say."""
+
+    field: str
+    reason: str
+    broken: Callable[[pa.Table], Any]
+
+
+class Sifted(msgspec.Struct, frozen=True, eq=False):
+    good: pa.Table
+    bad: pa.Table  # of SCHEMA
+
+
+def rules(kind: Kind, columns: Sequence[Column], analysis: Analysis) -> list[Rule]:
+    """In the order in which a row's first fault is named."""
+    return [*_contract_rules(columns), *(_exposure_rules(analysis) if kind == "exposures" else _outcome_rules())]
+
+
+def sift(typed: Typed, raw: pa.Table, kind: Kind, checks: Sequence[Rule], origin: Origin) -> Sifted:
+    """`raw` are the same rows as the file has them, for the record of a bad one."""
+    faults = [(field, f"not a value of the type of {field}", mask) for field, mask in typed.unparsed.items()]
+    faults += [(rule.field, rule.reason, rule.broken(typed.rows)) for rule in checks]
+    masks = [_bool(mask, typed.rows.num_rows) for _, _, mask in faults]
+    bad = np.logical_or.reduce(masks) if masks else np.zeros(typed.rows.num_rows, dtype=bool)
+    if not bad.any():
+        return Sifted(typed.rows, SCHEMA.empty_table())
+    at = np.flatnonzero(bad)
+    first = np.argmax(np.stack([mask[at] for mask in masks]), axis=0)
+    return Sifted(typed.rows.filter(pa.array(~bad)), _bad_rows(raw, kind, origin, at, [faults[n][:2] for n in first]))
+
+
+def write_quarantine(bad: pa.Table, folder: Path, name: str) -> None:
+    """Whole or not at all: a bundle that is tried again writes the same file again."""
+    if bad.num_rows:
+        folder.mkdir(parents=True, exist_ok=True)
+        scratch = folder / f".{name}.{os.getpid()}.tmp"
+        pq.write_table(bad, scratch)
+        scratch.replace(folder / f"{name}.parquet")
+
+
+def _contract_rules(columns: Sequence[Column]) -> list[Rule]:
+    found = []
+    for column in columns:
+        if not column.nullable:
+            found.append(Rule(column.name, "null", lambda rows, name=column.name: pc.is_null(rows[name])))  # type: ignore[misc]
+        if column.name.endswith("_id"):
+            found.append(Rule(column.name, "empty", lambda rows, name=column.name: pc.equal(rows[name], "")))  # type: ignore[misc]
+        if column.type == "time":
+            found.append(
+                Rule(column.name, "before 2000", lambda rows, name=column.name: pc.less(rows[name], EARLIEST_MS))  # type: ignore[misc]
+            )
+    return found
+
+
+def _exposure_rules(analysis: Analysis) -> list[Rule]:
+    experiment = analysis.experiment
+    arms = pa.array([*(arm.name for arm in experiment.arms), HOLDOUT])
+    start_ms = round(experiment.phases[0].starts_at.timestamp() * 1000)
+
+    def inside(rows: pa.Table) -> Any:
+        return pc.equal(rows["experiment"], experiment.name)
+
+    def in_arm(rows: pa.Table) -> Any:
+        return pc.and_(inside(rows), pc.not_equal(rows["arm"], HOLDOUT))
+
+    return [
+        Rule(
+            "propensity",
+            "not above 0 and at most 1",
+            lambda rows: pc.invert(pc.and_(pc.greater(rows["propensity"], 0), pc.less_equal(rows["propensity"], 1))),
+        ),
+        Rule("position", "negative", lambda rows: pc.less(rows["position"], 0)),
+        Rule(
+            "arm",
+            f"no arm of {experiment.name}",
+            lambda rows: pc.and_(inside(rows), pc.invert(pc.is_in(rows["arm"], arms))),
+        ),
+        Rule(
+            "phase",
+            f"no phase of {experiment.name}",
+            lambda rows: pc.and_(
+                inside(rows),
+                pc.or_(pc.less(rows["phase"], 0), pc.greater_equal(rows["phase"], len(experiment.phases))),
+            ),
+        ),
+        Rule(
+            "exposed_at",
+            f"before {experiment.name} starts",
+            lambda rows: pc.and_(in_arm(rows), pc.less(rows["exposed_at"], start_ms)),
+        ),
+    ]
+
+
+def _outcome_rules() -> list[Rule]:
+    kinds = pa.array(["click", "dwell", "visit"])
+    return [
+        Rule("kind", "neither click, dwell nor visit", lambda rows: pc.invert(pc.is_in(rows["kind"], kinds))),
+        Rule(
+            "value",
+            f"not between 0 and {LONGEST_DWELL_SECONDS}",
+            lambda rows: pc.invert(
+                pc.and_(pc.greater_equal(rows["value"], 0), pc.less_equal(rows["value"], LONGEST_DWELL_SECONDS))
+            ),
+        ),
+        Rule(
+            "value",
+            "not 1, and this is no dwell",
+            lambda rows: pc.and_(pc.not_equal(rows["kind"], "dwell"), pc.not_equal(rows["value"], 1)),
+        ),
+        Rule(
+            "article_id",
+            "null, and this is no visit",
+            lambda rows: pc.and_(pc.not_equal(rows["kind"], "visit"), pc.is_null(rows["article_id"])),
+        ),
+    ]
+
+
+def _bool(mask: Any, rows: int) -> Mask:
+    filled = pc.fill_null(mask, False)
+    found: Mask = np.asarray(filled.to_numpy(zero_copy_only=False) if isinstance(filled, pa.Array) else filled)
+    assert len(found) == rows
+    return found.astype(bool)
+
+
+def _bad_rows(
+    raw: pa.Table, kind: Kind, origin: Origin, at: NDArray[np.intp], faults: list[tuple[str, str]]
+) -> pa.Table:
+    records = [msgspec.json.encode(row, enc_hook=str).decode() for row in raw.take(pa.array(at)).to_pylist()]
+    count = len(at)
+    return pa.table(
+        [
+            [kind] * count,
+            [origin.file] * count,
+            [origin.row_group] * count,
+            (at + origin.first_row).tolist(),
+            [field for field, _ in faults],
+            [reason for _, reason in faults],
+            records,
+        ],
+        schema=SCHEMA,
+    )

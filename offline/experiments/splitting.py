@@ -1,0 +1,141 @@
+"""The first pass over the log: read a part, take bad rows out, split what is left by reader."""
+
+from pathlib import Path
+from typing import Final
+
+import duckdb
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from offline.experiments.log_columns import Kind, Typed, parsed_rows, typed_rows
+from offline.experiments.log_files import Batch, Part, json_fields, read_slice
+from offline.experiments.plan import Plan
+from offline.experiments.quarantine import Origin, Rule, Sifted, rules, sift, write_quarantine
+from offline.experiments.splits import bucket_rows, write_split
+from schemas.experiment import HOLDOUT
+from schemas.exposure import NO_EXPERIMENT
+
+SPLIT_ROWS: Final = 500_000
+TIME: Final[dict[Kind, str]] = {"exposures": "exposed_at", "outcomes": "occurred_at"}
+
+
+class Split(msgspec.Struct, frozen=True, kw_only=True):
+    """One part, read."""
+
+    part: int
+    kind: Kind
+    paths: tuple[str, ...]
+    rows: int  # all that were there
+    quarantined: int
+    later: int  # than the watermark, left for the next run
+    outside: int  # exposures of the holdout and of readers with an override, kept as history only
+    latest_ms: int  # of the good rows; 0 when there are none
+
+
+def open_session() -> duckdb.DuckDBPyConnection:
+    session = duckdb.connect(":memory:", config={"threads": 1})
+    session.execute("SET TimeZone = 'UTC'")
+    return session
+
+
+def split_part(part: Part, plan: Plan, session: duckdb.DuckDBPyConnection) -> Split:
+    """The same files whenever it is done again. UsageError for a file that is broken."""
+    work = _Splitting(part, plan, session)
+    for one in part.slices:
+        for batch in read_slice(one, plan.columns(part.kind)):
+            work.add(batch)
+    return work.finish()
+
+
+class _Splitting:
+    def __init__(self, part: Part, plan: Plan, session: duckdb.DuckDBPyConnection) -> None:
+        self._part, self._plan, self._session = part, plan, session
+        self._columns = plan.columns(part.kind)
+        self._rules = [*rules(part.kind, self._columns, plan.analysis), _in_the_future(part.kind, plan.now_ms)]
+        self._kept: list[pa.Table] = []
+        self._bad: list[pa.Table] = []
+        self._paths: list[str] = []
+        self._rows = self._later = self._outside = self._latest = 0
+
+    def add(self, batch: Batch) -> None:
+        raw = batch.rows
+        if batch.slice.format == "jsonl":
+            raw = json_fields(raw, self._columns, self._session)
+        origin = Origin(batch.slice.path, batch.slice.row_group, batch.first_row)
+        sifted = sift(self._typed(raw, batch), batch.rows, self._part.kind, self._rules, origin)
+        self._rows += raw.num_rows
+        self._note(sifted)
+        if sum(table.num_rows for table in self._kept) >= SPLIT_ROWS:
+            self._write()
+
+    def finish(self) -> Split:
+        self._write()
+        bad = pa.concat_tables(self._bad) if self._bad else None
+        if bad is not None:
+            write_quarantine(bad, Path(self._plan.quarantine), f"part-{self._part.number:06d}")
+        return Split(
+            part=self._part.number,
+            kind=self._part.kind,
+            paths=tuple(self._paths),
+            rows=self._rows,
+            quarantined=bad.num_rows if bad is not None else 0,
+            later=self._later,
+            outside=self._outside,
+            latest_ms=self._latest,
+        )
+
+    def _typed(self, raw: pa.Table, batch: Batch) -> Typed:
+        if batch.slice.format == "parquet":
+            return typed_rows(raw, self._columns)
+        return parsed_rows(raw, self._columns, self._session)
+
+    def _note(self, sifted: Sifted) -> None:
+        if sifted.bad.num_rows:
+            self._bad.append(sifted.bad)
+        good, later = _up_to_watermark(sifted.good, TIME[self._part.kind], self._plan)
+        self._later += later
+        if not good.num_rows:
+            return
+        self._latest = max(self._latest, pc.max(good[TIME[self._part.kind]]).as_py())
+        if self._part.kind == "exposures":
+            good, outside = _history_only(good, self._plan)
+            self._outside += outside
+        self._kept.append(good)
+
+    def _write(self) -> None:
+        if not self._kept:
+            return
+        path = self._plan.split_path(self._part, len(self._paths))
+        tables = bucket_rows(pa.concat_tables(self._kept), self._plan.buckets, self._session)
+        write_split(path, tables)
+        self._paths.append(str(path))
+        self._kept = []
+
+
+def _in_the_future(kind: Kind, now_ms: int) -> Rule:
+    return Rule(TIME[kind], "in the future", lambda rows: pc.greater(rows[TIME[kind]], now_ms))
+
+
+def _up_to_watermark(rows: pa.Table, time: str, plan: Plan) -> tuple[pa.Table, int]:
+    """What happened later is not there yet: the same day read again next week gives the same."""
+    if plan.analysis.ends_at is None:
+        return rows, 0
+    kept = rows.filter(pc.less_equal(rows[time], round(plan.analysis.ends_at.timestamp() * 1000)))
+    return kept, rows.num_rows - kept.num_rows
+
+
+def _history_only(rows: pa.Table, plan: Plan) -> tuple[pa.Table, int]:
+    """Exposures of readers outside the experiment, or before `starts_at`, belong to no arm; they stay as history."""
+    analysis = plan.analysis
+    outside = pc.equal(rows["arm"], HOLDOUT)
+    if analysis.experiment.overrides:
+        outside = pc.or_(outside, pc.is_in(rows["user_id"], pa.array(sorted(analysis.experiment.overrides))))
+    if analysis.starts_at is not None:
+        outside = pc.or_(outside, pc.less(rows["exposed_at"], round(analysis.starts_at.timestamp() * 1000)))
+    inside = pc.and_(pc.equal(rows["experiment"], analysis.experiment.name), outside)
+    count = pc.sum(inside).as_py() or 0
+    if not count:
+        return rows, 0
+    at = rows.column_names.index("experiment")
+    return rows.set_column(at, "experiment", pc.if_else(inside, NO_EXPERIMENT, rows["experiment"])), count
