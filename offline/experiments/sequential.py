@@ -5,6 +5,7 @@ Both are statements about the same difference: a bound on its z score at a look,
 
 import math
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Final, Literal
 
 import msgspec
@@ -79,12 +80,19 @@ class _Walk:
         return float(self._mass @ (special.ndtr(-above) + special.ndtr(below)))
 
     def _keep(self, bound: float) -> None:
-        count = _FEWEST_NODES + math.ceil(_NODES_PER_SPREAD * 2 * bound / self._spread)
-        roots, weights = special.roots_legendre(count)
+        spreads = 2 * bound / self._spread
+        roots, weights = _legendre(_FEWEST_NODES * (1 + math.ceil(_NODES_PER_SPREAD * spreads / _FEWEST_NODES)))
         nodes = bound * roots
         steps = (nodes[:, None] - self._nodes[None, :]) / self._spread
         density = np.exp(-(steps**2) / 2) @ self._mass / (self._spread * math.sqrt(2 * math.pi))
         self._nodes, self._mass = nodes, density * bound * weights
+
+
+@cache
+def _legendre(count: int) -> tuple[Floats, Floats]:
+    """Roots and weights on [-1, 1]; counts are multiples of _FEWEST_NODES, so that few are ever computed."""
+    roots, weights = special.roots_legendre(count)
+    return roots, weights
 
 
 class Look(msgspec.Struct, frozen=True, kw_only=True):

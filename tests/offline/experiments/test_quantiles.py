@@ -36,7 +36,7 @@ def test_thin_tails_are_refused() -> None:
 
 
 def test_ties_do_not_make_differences() -> None:
-    """Half of all values are the same one: the plain median of one sample is often another step than that of the next."""
+    """Half of all values are the same one: plain medians of two samples are often different steps."""
     drawn, wrong = np.random.default_rng(3), 0
     for _ in range(100):
         estimates = [QuantileSketch.of(np.floor(drawn.lognormal(4, 1, 2_000) / 55)).estimate(0.5) for _ in range(2)]
