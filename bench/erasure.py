@@ -32,7 +32,7 @@ from keenstream.stack.milvus import milvus_server
 from schemas.clients.milvus import MilvusStore
 from schemas.clients.vector_store import SIGNAL_SLOTS, STUDENT_SLOTS, SlotWrite, UserQuery, Vectors
 from schemas.config import Config, Kafka, Milvus
-from schemas.erasure import ErasureReceipt, StoreReceipt
+from schemas.erasure import ErasureReceipt, StoreReceipt, is_done
 from schemas.errors import KeenstreamError
 from schemas.names import EMBEDDING_DIMENSIONS, Topic
 from schemas.profile import Signal, UserProfile
@@ -193,7 +193,8 @@ def _no_archive(user_id: str, erased_before: int) -> StoreReceipt:
 
 def _completed(receipt: ErasureReceipt) -> ErasureReceipt:
     if not receipt.complete:
-        raise KeenstreamError(f"an erasure was not completed: {receipt.stores}")
+        late = "; ".join(f"{row.store} is {row.state}: {row.detail}" for row in receipt.stores if not is_done(row))
+        raise KeenstreamError(f"an erasure was not completed in {receipt.online_seconds:.1f} s: {late}")
     return receipt
 
 

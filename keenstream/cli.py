@@ -21,6 +21,7 @@ LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 def main() -> None:
     """Entry point of the `keenstream` script."""
     logging.basicConfig(level=os.environ.get("KEENSTREAM_LOG_LEVEL", "WARNING"), format=LOG_FORMAT)
+    logging.getLogger("kafka.net").setLevel(logging.ERROR)  # it warns of its own slow starts, which nobody can mend
     errors = Console(stderr=True, highlight=False)
     command = typer.main.get_command(application())
     try:

@@ -56,6 +56,7 @@ def list_letters(
         print_json([_row(stored) for stored in letters[-limit:]])
         return
     table = Table("id", "stage", "when (UTC)", "bytes", "sent again", "reason")
+    table.columns[0].no_wrap = True  # `show` wants it whole
     for stored in letters[-limit:]:
         letter = stored.letter
         again = f"{stored.sent_again}×" if stored.sent_again else ""

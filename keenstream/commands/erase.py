@@ -3,7 +3,7 @@
 import asyncio
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
@@ -118,17 +118,27 @@ def _report(receipt: ErasureReceipt, as_json: bool) -> None:
 
 
 def _print_receipt(receipt: ErasureReceipt) -> None:
-    table = Table("store", "state", "found", "removed", "until (UTC)", "", title="Receipt", title_justify="left")
+    table = Table("store", "state", "found", "removed", "until (UTC)", title="Receipt", title_justify="left")
     for row in receipt.stores:
-        note = "; ".join(filter(None, (row.detail, _files(row))))
         until = told(row.gone_by) if row.gone_by else ""
-        table.add_row(row.store, row.state, _count(row.found, row.unit), _count(row.removed, row.unit), until, note)
+        table.add_row(row.store, row.state, _count(row.found, row.unit), _count(row.removed, row.unit), until)
     console.print(table)
+    _print_notes({row.store: "; ".join(filter(None, (row.detail, _files(row)))) for row in receipt.stores})
+    if any(row.gone_by for row in receipt.stores):
+        console.print(
+            "until: by then Kafka has dropped what its logs still hold (kept: by the retention of its topic)."
+        )
     found = "" if receipt.found_anything else "Nothing was found of this reader. "
     console.print(
         f"{found}Nothing from before {told(receipt.erased_before)} UTC is taken any more; "
         f"what serves readers took {receipt.online_seconds:.1f} s."
     )
+
+
+def _print_notes(notes: Mapping[str, str]) -> None:
+    """Each once, behind the stores that it is about."""
+    for note in dict.fromkeys(filter(None, notes.values())):
+        console.print(f"{', '.join(name for name in notes if notes[name] == note)}: {note}", soft_wrap=True)
 
 
 def _files(row: StoreReceipt) -> str:
@@ -152,11 +162,12 @@ def _report_search(search: ErasureSearch, as_json: bool) -> None:
 
 
 def _print_search(search: ErasureSearch) -> None:
-    table = Table("store", "left", "waits to be dropped", "until (UTC)", "", title="Search", title_justify="left")
+    table = Table("store", "left", "waits to be dropped", "until (UTC)", title="Search", title_justify="left")
     for row in search.stores:
         until = told(row.gone_by) if row.gone_by else ""
-        table.add_row(row.store, _left(row), f"{row.waiting:,}" if row.waiting else "", until, row.detail)
+        table.add_row(row.store, _left(row), f"{row.waiting:,}" if row.waiting else "", until)
     console.print(table)
+    _print_notes({row.store: row.detail for row in search.stores})
     asked = (
         f"erased up to {told(search.erased_before)} UTC" if search.erased_before else "nobody has asked to erase them"
     )

@@ -156,6 +156,8 @@ class _Run:
             return
         for result in self.results:
             _print_result(result, self._options.dry_run)
+            if result.error and (len(self.results) > 1 or self._every):  # else it is how the command ends
+                console.print(f"  failed: {result.error}", markup=False)
 
     def finish(self) -> None:
         """Print, and raise KeenstreamError when a source failed or held nothing but bad lines."""
@@ -200,8 +202,6 @@ def _print_result(result: "SourceResult", dry_run: bool) -> None:
         console.print(f"  and {tally.bad - len(tally.first_bad):,} more")
     for article in result.samples if dry_run else ():
         console.print(f"  {article.article_id}  {article.title}  {article.url}", markup=False)
-    if result.error:
-        console.print(f"  failed: {result.error}", markup=False)
 
 
 def _one_of(value: str, allowed: tuple[str, ...], option: str) -> Any:

@@ -168,11 +168,13 @@ class Fetcher:
             ):
                 return await self._read(address, response, known, most_bytes)
         except TimeoutError as error:
-            raise Unavailable(f"{address} did not answer whole within {self._limits.seconds:g} s") from error
+            told = f"{address} did not answer whole within {self._limits.seconds:g} s"
+            raise Unavailable(f"{told}: try again later, or give it more with --timeout") from error
         except httpx.InvalidURL as error:
             raise UsageError(f"{address} is no address: {error}") from error
         except httpx.TransportError as error:
-            raise Unavailable(f"{address} cannot be reached: {error or type(error).__name__}") from error
+            told = f"{address} cannot be reached ({error or type(error).__name__})"
+            raise Unavailable(f"{told}: check the address, or try again later") from error
         finally:
             self._turns.done(host)
 
@@ -204,7 +206,7 @@ class Fetcher:
         seconds = retry_after_seconds(response.headers.get("retry-after", ""))
         if seconds is not None and seconds > self._limits.most_wait_seconds:
             return _NotNow(f"{address} answers {code} and asks to come back in {seconds:.0f} s")
-        return _Asked(f"{address} answers {code} {response.reason_phrase}", seconds)
+        return _Asked(f"{address} answers {code} {response.reason_phrase}: try again later", seconds)
 
 
 def _may_work_now(error: BaseException) -> bool:

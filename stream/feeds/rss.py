@@ -5,6 +5,7 @@ import re
 from calendar import timegm
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urljoin
 from xml.sax import SAXException
 
 import feedparser
@@ -105,6 +106,6 @@ def _no_feed(body: bytes, address: str) -> str:
     text = body[:200_000].decode("utf-8", "replace")
     if re.search(r"<html\b|<!doctype html", text[:5_000], re.IGNORECASE):
         links = [href[1] for link in _FEED_LINK.findall(text) if (href := _HREF.search(link))]
-        hint = f"it links to this feed: {links[0]}" if links else "look for its feed's address"
+        hint = f"it links to this feed: {urljoin(address, links[0])}" if links else "look for its feed's address"
         return f"{address} is an HTML page, not a feed; {hint}"
     return f"{address} is neither RSS nor Atom" + ("" if body.strip() else ": it is empty")
