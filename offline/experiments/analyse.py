@@ -82,6 +82,8 @@ def run_job(plan: Plan, settings: RunnerSettings, progress: Progress) -> Totals:
         pipeline = beam.Pipeline(options=pipeline_options(settings))
         build_pipeline(pipeline, plan)
         pipeline.run().wait_until_finish()
+    if plan.fault_path.is_file():
+        raise UsageError(plan.fault_path.read_text(encoding="utf-8"))
     return read_totals(plan.result_path)
 
 

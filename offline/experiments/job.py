@@ -1,10 +1,10 @@
 """The Beam job: parts of the log, split by reader; buckets of readers, folded; cells, added up.
 
-    parts ─▶ Check and split ─▶ (all) ─▶ Buckets ─▶ Fold ─┬─▶ Caps ──────┐
-                                                          └────────▶ Tally ─▶ Add up ─▶ Write
+    parts ─▶ Check and split ─▶ (all) ─▶ Fold buckets ─▶ (all) ─▶ Cap and tally ─▶ Add up ─▶ Write
 
 Elements are names of files and small statistics, never rows: rows go through Arrow files (splits.py), so that a runner
 needs no memory for them and a worker works in vectors. Retried bundles write the same files again.
+No side inputs and no state in DoFns: Dask pickles the whole graph, and computes a side input anew for each user of it.
 """
 
 from collections.abc import Iterable, Iterator
@@ -18,10 +18,9 @@ import pyarrow.ipc as ipc
 from offline.experiments.caps import ValueCounts, caps_of, count_values, merged_counts
 from offline.experiments.definition import Analysis
 from offline.experiments.fold import FoldCounts, fold_users
-from offline.experiments.log_files import Part
 from offline.experiments.plan import Plan
 from offline.experiments.splits import read_bucket, write_split
-from offline.experiments.splitting import Split, open_session, split_part
+from offline.experiments.splitting import Split, split_part
 from offline.experiments.tally import tally_users
 from offline.experiments.tally_file import Totals, write_totals
 from offline.experiments.trust import LogCounts
@@ -51,58 +50,45 @@ class FoldedBucket(msgspec.Struct, frozen=True, kw_only=True):
     capped: CapCounts
 
 
+class CappedBucket(msgspec.Struct, frozen=True):
+    bucket: FoldedBucket
+    caps: Caps
+
+
 def build_pipeline(pipeline: beam.Pipeline, plan: Plan) -> Any:
     """The whole job on `pipeline`; it ends in the file `plan.result_path`."""
     splits = (
         pipeline
         | "Parts of the log" >> beam.Create(list(plan.parts), reshuffle=True)
-        | "Check rows and split them by reader" >> beam.ParDo(_SplitParts(plan))
+        | "Check rows and split them by reader" >> beam.Map(split_part, plan)
     )
     folded = (
         splits
         | "Wait for all parts" >> beam.CombineGlobally(beam.combiners.ToListCombineFn()).without_defaults()
         | "Buckets of readers" >> beam.FlatMap(buckets_of, plan)
         | "Spread the buckets" >> beam.Reshuffle()
-        | "Fold readers" >> beam.ParDo(_FoldBuckets(plan))
-    )
-    caps = (
-        folded
-        | "Values of capped metrics" >> beam.Map(lambda bucket: bucket.capped)
-        | "Caps" >> beam.CombineGlobally(MergeCaps(plan.analysis)).without_defaults()
+        | "Fold readers" >> beam.Map(fold_bucket, plan)
     )
     return (
         folded
-        | "Tally" >> beam.Map(tally_bucket, plan, beam.pvalue.AsSingleton(caps))
+        | "Wait for all buckets" >> beam.CombineGlobally(beam.combiners.ToListCombineFn()).without_defaults()
+        | "Caps from all buckets" >> beam.FlatMap(with_caps, plan)
+        | "Spread the users" >> beam.Reshuffle()
+        | "Tally" >> beam.Map(tally_bucket, plan)
         | "Add up" >> beam.CombineGlobally(AddUp()).without_defaults()
         | "Write the totals" >> beam.Map(write_totals, str(plan.result_path))
     )
 
 
-class _SplitParts(beam.DoFn):  # type: ignore[misc]
-    def __init__(self, plan: Plan) -> None:
-        self._plan = plan
-
-    def setup(self) -> None:
-        self._session = open_session()
-
-    def process(self, part: Part) -> Iterator[Split]:
-        yield split_part(part, self._plan, self._session)
-
-    def teardown(self) -> None:
-        self._session.close()
-
-
-class _FoldBuckets(beam.DoFn):  # type: ignore[misc]
-    def __init__(self, plan: Plan) -> None:
-        self._plan = plan
-
-    def process(self, bucket: Bucket) -> Iterator[FoldedBucket]:
-        yield fold_bucket(bucket, self._plan)
-
-
 def buckets_of(splits: Iterable[Split], plan: Plan) -> Iterator[Bucket]:
-    """One element for each bucket, once the watermark is known. The counts of the log go with the first."""
+    """One element for each bucket, once the watermark is known; none when a file broke.
+
+    The counts of the log go with the first.
+    """
     read = sorted(splits, key=lambda split: split.part)
+    if faults := [split.fault for split in read if split.fault]:
+        plan.fault_path.write_text("\n".join(faults), encoding="utf-8")
+        return
     ends_at = plan.analysis.ends_at
     watermark_ms = round(ends_at.timestamp() * 1000) if ends_at else max(split.latest_ms for split in read)
     paths = {
@@ -136,32 +122,21 @@ def fold_bucket(bucket: Bucket, plan: Plan) -> FoldedBucket:
     )
 
 
-def tally_bucket(bucket: FoldedBucket, plan: Plan, caps: Caps) -> tuple[Node, Totals]:
+def with_caps(folded: Iterable[FoldedBucket], plan: Plan) -> Iterator[CappedBucket]:
+    """Each bucket again, once it is known where the capped metrics are cut."""
+    buckets = sorted(folded, key=lambda bucket: bucket.number)
+    caps = caps_of(merged_counts(bucket.capped for bucket in buckets), plan.analysis.metrics)
+    for bucket in buckets:
+        yield CappedBucket(msgspec.structs.replace(bucket, capped={}), caps)
+
+
+def tally_bucket(capped: CappedBucket, plan: Plan) -> tuple[Node, Totals]:
     """A leaf of the tree that `AddUp` adds up."""
+    bucket, caps = capped.bucket, capped.caps
     with pa.memory_map(bucket.users) as source, ipc.open_file(source) as reader:
-        users = reader.read_all()
-        tally = tally_users(users, plan.analysis.metrics, caps, bucket.counts)
+        tally = tally_users(reader.read_all(), plan.analysis.metrics, caps, bucket.counts)
     totals = Totals(tally=tally, log=bucket.log, watermark_ms=bucket.watermark_ms, caps=caps)
     return (0, bucket.number), totals
-
-
-class MergeCaps(beam.CombineFn):  # type: ignore[misc]  # Beam is untyped here
-    """From the values of each bucket to the caps."""
-
-    def __init__(self, analysis: Analysis) -> None:
-        self._metrics = analysis.metrics
-
-    def create_accumulator(self) -> CapCounts:
-        return {}
-
-    def add_input(self, so_far: CapCounts, counts: CapCounts) -> CapCounts:
-        return merged_counts([so_far, counts])
-
-    def merge_accumulators(self, accumulators: Iterable[CapCounts]) -> CapCounts:
-        return merged_counts(accumulators)
-
-    def extract_output(self, merged: CapCounts) -> Caps:
-        return caps_of(merged, self._metrics)
 
 
 class AddUp(beam.CombineFn):  # type: ignore[misc]  # Beam is untyped here

@@ -40,6 +40,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     def result_path(self) -> Path:
         return Path(self.scratch) / "result.json"
 
+    @property
+    def fault_path(self) -> Path:
+        return Path(self.scratch) / "faults.txt"
+
 
 def buckets_for(rows: int) -> int:
     """So many that each fits a worker's memory several times over; the same for the same log."""

@@ -13,6 +13,7 @@ from offline.experiments.log_files import Batch, Part, json_fields, read_slice
 from offline.experiments.plan import Plan
 from offline.experiments.quarantine import Origin, Rule, Sifted, rules, sift, write_quarantine
 from offline.experiments.splits import bucket_rows, write_split
+from schemas.errors import UsageError
 from schemas.experiment import HOLDOUT
 from schemas.exposure import NO_EXPERIMENT
 
@@ -31,6 +32,7 @@ class Split(msgspec.Struct, frozen=True, kw_only=True):
     later: int  # than the watermark, left for the next run
     outside: int  # exposures of the holdout and of readers with an override, kept as history only
     latest_ms: int  # of the good rows; 0 when there are none
+    fault: str = ""  # a file that cannot be read
 
 
 def open_session() -> duckdb.DuckDBPyConnection:
@@ -39,13 +41,17 @@ def open_session() -> duckdb.DuckDBPyConnection:
     return session
 
 
-def split_part(part: Part, plan: Plan, session: duckdb.DuckDBPyConnection) -> Split:
-    """The same files whenever it is done again. UsageError for a file that is broken."""
-    work = _Splitting(part, plan, session)
-    for one in part.slices:
-        for batch in read_slice(one, plan.columns(part.kind)):
-            work.add(batch)
-    return work.finish()
+def split_part(part: Part, plan: Plan) -> Split:
+    """The same files whenever it is done again. A file that broke is a `fault`, for the run to end with."""
+    with open_session() as session:
+        work = _Splitting(part, plan, session)
+        try:
+            for one in part.slices:
+                for batch in read_slice(one, plan.columns(part.kind)):
+                    work.add(batch)
+        except UsageError as error:
+            return work.finish(fault=str(error))
+        return work.finish()
 
 
 class _Splitting:
@@ -69,7 +75,7 @@ class _Splitting:
         if sum(table.num_rows for table in self._kept) >= SPLIT_ROWS:
             self._write()
 
-    def finish(self) -> Split:
+    def finish(self, fault: str = "") -> Split:
         self._write()
         bad = pa.concat_tables(self._bad) if self._bad else None
         if bad is not None:
@@ -83,6 +89,7 @@ class _Splitting:
             later=self._later,
             outside=self._outside,
             latest_ms=self._latest,
+            fault=fault,
         )
 
     def _typed(self, raw: pa.Table, batch: Batch) -> Typed:
