@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from offline.experiments.definition import Metric
 from offline.experiments.moments import Floats
+from offline.experiments.tally import counted_users
 
 _DIGITS: Final = 5
 
@@ -44,7 +45,7 @@ class ValueCounts(msgspec.Struct, frozen=True, eq=False):
 
 def count_values(users: pa.Table, metrics: Sequence[Metric]) -> dict[int, ValueCounts]:
     """Of the numerators that are capped, by metric number; `users` as `fold_users` gives them, those in the metrics."""
-    counted = (users["arms"].to_numpy() == 1) & users["mature"].to_numpy(zero_copy_only=False)
+    counted = counted_users(users)
     return {
         number: ValueCounts.of(users[f"numerator_{number}"].to_numpy()[counted])
         for number, metric in enumerate(metrics)

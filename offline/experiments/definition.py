@@ -88,6 +88,9 @@ class Analysis(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     decision: Decision = "confidence-sequence"
     expected_users: Annotated[int, msgspec.Meta(gt=0)] | None = None
     only_triggered: bool = False
+    # more requests than this in `history_days`, before the first exposure, make a bot: in no metric, but counted. Never
+    # by what came after: a treatment that readers like would turn them into bots
+    bot_requests: Annotated[int, msgspec.Meta(gt=0)] = 3_000
     trust: Trust = Trust()
     log: LogFiles = LogFiles()
 

@@ -74,7 +74,7 @@ class FoldCounts(msgspec.Struct, frozen=True, kw_only=True):
 
 class Folded(msgspec.Struct, frozen=True, eq=False):
     """`users`: one row for each user and phase, sorted: user_id, phase, arm, arms (how many the user was seen in),
-    first_at, day (since the experiment's start), cold, triggered, mature, and for metric number i the columns
+    first_at, day (since the experiment's start), cold, triggered, bot, mature, and for metric number i the columns
     numerator_i, denominator_i, pre_numerator_i, pre_denominator_i."""
 
     users: pa.Table
@@ -104,6 +104,7 @@ def _fold_statement(analysis: Analysis, watermark_ms: int) -> str:
     SELECT user_id, phase, any_value(arm) AS arm, any_value(arms)::INTEGER AS arms, first_at,
         ((first_at - {start_ms}) // {DAY_MS})::INTEGER AS day,
         any_value(reader_signals) <= {analysis.cold_signals} AS cold, any_value(triggered) AS triggered,
+        count(*) FILTER (WHERE kind = 'request' AND {_before(analysis)}) > {analysis.bot_requests} AS bot,
         first_at + {window_ms} <= {watermark_ms} AS mature,
         {columns}
     FROM units LEFT JOIN happened USING (user_id) GROUP BY user_id, phase, first_at ORDER BY user_id, phase
@@ -111,14 +112,14 @@ def _fold_statement(analysis: Analysis, watermark_ms: int) -> str:
 
 
 def _four(numerator: Count, denominator: Count | None, analysis: Analysis) -> list[tuple[str, str]]:
-    window_ms, history_ms = round(analysis.window_days * DAY_MS), round(analysis.history_days * DAY_MS)
+    window_ms = round(analysis.window_days * DAY_MS)
 
     def during(count: Count | None) -> str:
         after_ms = round(count.after_days * DAY_MS) if count else 0
         return _expression(count, f"time_ms BETWEEN first_at + {after_ms} AND first_at + {window_ms}")
 
     def before(count: Count | None) -> str:
-        return _expression(count, f"time_ms >= first_at - {history_ms} AND time_ms < first_at")
+        return _expression(count, _before(analysis))
 
     return [
         ("numerator", during(numerator)),
@@ -126,6 +127,10 @@ def _four(numerator: Count, denominator: Count | None, analysis: Analysis) -> li
         ("pre_numerator", before(numerator)),
         ("pre_denominator", before(denominator)),
     ]
+
+
+def _before(analysis: Analysis) -> str:
+    return f"time_ms >= first_at - {round(analysis.history_days * DAY_MS)} AND time_ms < first_at"
 
 
 def _expression(count: Count | None, period: str) -> str:

@@ -30,12 +30,13 @@ class CellKey(msgspec.Struct, frozen=True, order=True):
 
 
 class Cell(msgspec.Struct, frozen=True, kw_only=True, eq=False):
-    """`exposed` are all users; those in several arms and those whose window has not passed are in no metric."""
+    """`exposed` are all users; bots, those in several arms and those whose window has not passed are in no metric."""
 
     exposed: int = 0
     crossed: int = 0  # seen in more than one arm; `arm` is the first
     waiting: int = 0  # their window ends after the watermark
     triggered: int = 0
+    bots: int = 0
     capped: tuple[int, ...] = ()  # users cut, for each metric
     moments: tuple[Moments, ...] = ()  # for each metric
     sketches: tuple[bytes | None, ...] = ()  # for each metric: of its numerator, when it is a quantile
@@ -48,6 +49,7 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True, eq=False):
             crossed=self.crossed + other.crossed,
             waiting=self.waiting + other.waiting,
             triggered=self.triggered + other.triggered,
+            bots=self.bots + other.bots,
             capped=tuple(a + b for a, b in zip(self.capped, other.capped, strict=True)),
             moments=tuple(a + b for a, b in zip(self.moments, other.moments, strict=True)),
             sketches=tuple(_both(a, b) for a, b in zip(self.sketches, other.sketches, strict=True)),
@@ -87,10 +89,11 @@ class _Rows:
 
     def __init__(self, users: pa.Table, metrics: Sequence[Metric], caps: Mapping[int, float]) -> None:
         self._metrics = metrics
-        self._counted = _counted(users)
+        self._counted = counted_users(users)
         self._crossed = users["arms"].to_numpy() > 1
         self._mature = users["mature"].to_numpy(zero_copy_only=False)
         self._triggered = users["triggered"].to_numpy(zero_copy_only=False)
+        self._bots = users["bot"].to_numpy(zero_copy_only=False)
         self._columns = [_capped(users, number, caps.get(number)) for number in range(len(metrics))]
         self._cut = [_column(users, "numerator", number) > caps.get(number, np.inf) for number in range(len(metrics))]
 
@@ -101,6 +104,7 @@ class _Rows:
             crossed=int(self._crossed[at].sum()),
             waiting=int((~self._mature[at]).sum()),
             triggered=int(self._triggered[at].sum()),
+            bots=int(self._bots[at].sum()),
             capped=tuple(int(cut[counted].sum()) for cut in self._cut),
             moments=tuple(Moments.of(columns[counted]) for columns in self._columns),
             sketches=tuple(self._sketch(number, counted) for number in range(len(self._metrics))),
@@ -124,10 +128,10 @@ def _groups(
     return np.split(order, np.flatnonzero(np.diff(group[order])) + 1)
 
 
-def _counted(users: pa.Table) -> NDArray[np.bool_]:
-    """Users who are in the metrics: one arm, and a window that has passed."""
-    only_one = users["arms"].to_numpy() == 1
-    counted: NDArray[np.bool_] = only_one & users["mature"].to_numpy(zero_copy_only=False)
+def counted_users(users: pa.Table) -> NDArray[np.bool_]:
+    """Users who are in the metrics: no bot, one arm, and a window that has passed."""
+    mature, bot = (users[name].to_numpy(zero_copy_only=False) for name in ("mature", "bot"))
+    counted: NDArray[np.bool_] = (users["arms"].to_numpy() == 1) & mature & ~bot
     return counted
 
 

@@ -29,6 +29,7 @@ def users(seed: int, count: int) -> pa.Table:
         "arms": drawn.choice([1, 1, 1, 2], count),
         "cold": drawn.random(count) < 0.3,
         "triggered": drawn.random(count) < 0.8,
+        "bot": np.zeros(count, dtype=bool),
         "mature": drawn.random(count) < 0.9,
     }
     for number in range(2):

@@ -45,6 +45,7 @@ def users(
         "arms": np.ones(count, dtype=int),
         "cold": cold,
         "triggered": drawn.random(count) < 0.8,
+        "bot": np.zeros(count, dtype=bool),
         "mature": np.ones(count, dtype=bool),
     }
     metrics = [
