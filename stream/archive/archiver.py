@@ -10,7 +10,7 @@ from schemas.codecs import Codecs
 from schemas.config import Archive
 from schemas.errors import KeenstreamError, RetryableError, UsageError
 from stream import monitoring
-from stream.archive.columns import Columns, LeftOut, TopicRecord
+from stream.archive.columns import Columns, LeftOut, Refused, TopicRecord
 from stream.archive.days import split_by_day
 from stream.archive.erasing import Erasures, erase_readers, erase_rows, without_erased
 from stream.archive.in_hand import Gathered, InHand
@@ -119,7 +119,7 @@ class Archiver:
 
     def _write(self, key: Key, gathered: Gathered, now_ms: int) -> int:
         self.erase_new()
-        self._send(gathered.letters)
+        self._send([row.letter for row in gathered.refused if not _is_erased(row, self._erasures.before)])
         rows = without_erased(gathered.rows, key.topic, self._erasures.before)
         erased = gathered.rows.num_rows - rows.num_rows
         skew_ms = self._skews_ms.get(key.topic, DAY_MS)
@@ -155,6 +155,11 @@ class Archiver:
     def _erase(self, key: Key, manifest: Manifest, erasures: Erasures) -> None:
         paths = [self._folder / key.topic / file.name for file in manifest.files]
         erase_rows(self._folder, key.topic, paths, erasures)
+
+
+def _is_erased(row: Refused, erasures: Erasures) -> bool:
+    """It was there before the wish of the reader whose key it has, so no letter may bring its bytes back."""
+    return row.key is not None and row.arrived_ms <= erasures.get(row.key.decode(errors="replace"), -1)
 
 
 def _count(key: Key, manifest: Manifest) -> None:

@@ -46,12 +46,20 @@ class LeftOut(msgspec.Struct, frozen=True, kw_only=True):
 NOTHING = LeftOut()
 
 
+class Refused(msgspec.Struct, frozen=True):
+    """A record that no row can be made of, and what an erasure must know of it."""
+
+    letter: Outgoing
+    key: bytes | None
+    arrived_ms: int
+
+
 class Chunk(msgspec.Struct, frozen=True, kw_only=True):
     """What became of some consecutive records of a partition."""
 
     rows: pa.Table
     left_out: LeftOut = NOTHING
-    letters: tuple[Outgoing, ...] = ()
+    refused: tuple[Refused, ...] = ()
 
 
 class _Replayed(Exception):
@@ -79,7 +87,7 @@ class Columns:
         """`records` in their order, without those that `LeftOut` counts."""
         kept: list[TopicRecord] = []
         rows: list[Any] = []
-        letters: list[Outgoing] = []
+        refused: list[Refused] = []
         tombstones = without_consent = replayed = 0
         for record in records:
             if record.value is None:
@@ -92,7 +100,7 @@ class Columns:
                 if isinstance(error, WithoutConsent) or refuses_consent(record.value):
                     without_consent += 1
                 else:
-                    letters.append(_letter(record, str(error), now_ms))
+                    refused.append(_refused(record, str(error), now_ms))
             except _NoConsent:
                 without_consent += 1
             except _Replayed:
@@ -100,13 +108,13 @@ class Columns:
             else:
                 kept.append(record)
                 rows.append(row)
-        table = self._table(kept, rows, letters, now_ms)
+        table = self._table(kept, rows, refused, now_ms)
         left_out = LeftOut(
-            tombstones=tombstones, undecodable=len(letters), without_consent=without_consent, replayed=replayed
+            tombstones=tombstones, undecodable=len(refused), without_consent=without_consent, replayed=replayed
         )
-        return Chunk(rows=table, left_out=left_out, letters=tuple(letters))
+        return Chunk(rows=table, left_out=left_out, refused=tuple(refused))
 
-    def _table(self, kept: list[TopicRecord], rows: list[Any], letters: list[Outgoing], now_ms: int) -> pa.Table:
+    def _table(self, kept: list[TopicRecord], rows: list[Any], refused: list[Refused], now_ms: int) -> pa.Table:
         """The columns; a record whose values have no place in them (a number beyond 64 bits) is a dead letter."""
         try:
             values = [list(map(field, rows)) for field in self._fields]
@@ -114,11 +122,11 @@ class Columns:
             return pa.table([pa.array(v, f.type) for v, f in zip(values, self._schema, strict=True)], self._schema)
         except _NO_COLUMN as error:
             if len(kept) == 1:
-                letters.append(_letter(kept[0], f"a value has no place in a column: {type(error).__name__}", now_ms))
+                refused.append(_refused(kept[0], f"a value has no place in a column: {type(error).__name__}", now_ms))
                 return self._schema.empty_table()
         middle = len(kept) // 2
         halves = (slice(None, middle), slice(middle, None))
-        return pa.concat_tables([self._table(kept[half], rows[half], letters, now_ms) for half in halves])
+        return pa.concat_tables([self._table(kept[half], rows[half], refused, now_ms) for half in halves])
 
 
 def _check_event(record: TopicRecord, event: Event) -> None:
@@ -134,5 +142,6 @@ def _accept(record: TopicRecord, _row: object) -> None:
         raise _Replayed
 
 
-def _letter(record: TopicRecord, reason: str, now_ms: int) -> Outgoing:
-    return dead_letter(record, stage=STAGE, reason=reason, failed_at_ms=now_ms)
+def _refused(record: TopicRecord, reason: str, now_ms: int) -> Refused:
+    letter = dead_letter(record, stage=STAGE, reason=reason, failed_at_ms=now_ms)
+    return Refused(letter, record.key, record.timestamp)

@@ -14,11 +14,12 @@ from pathlib import Path
 import duckdb
 import msgspec
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from schemas.archive import ARCHIVED, READER, archive_files, archive_schema
+from schemas.archive import ARCHIVED, ARRIVED, READER, archive_files
 from stream.archive.ranges import sync_folder, write_parquet
 
 ERASING = "_erasing"
@@ -87,8 +88,8 @@ def without_erased(table: pa.Table, topic: str, erasures: Erasures) -> pa.Table:
     places = np.flatnonzero(hit.to_numpy())
     if not len(places):
         return table
-    found = table.select([READER, archived.time_field]).take(pa.array(places))
-    readers, times = found.column(0).to_pylist(), found.column(1).cast(pa.int64()).to_pylist()
+    found = table.select([READER, archived.time_field, ARRIVED]).take(pa.array(places))
+    readers, times = found.column(0).to_pylist(), _times(found, archived.time_field)
     keep = np.ones(table.num_rows, dtype=bool)
     keep[[place for place, reader, at in zip(places, readers, times, strict=True) if at <= erasures[reader]]] = False
     return table if keep.all() else table.filter(pa.array(keep))
@@ -137,12 +138,16 @@ def _erase_file(folder: Path, topic: str, path: Path, erasures: Erasures) -> Era
 def _count(path: Path, topic: str, user_id: str, before_ms: int | None) -> int:
     time_field = ARCHIVED[topic].time_field
     with pq.ParquetFile(path, read_dictionary=[READER]) as file:
-        table = file.read([READER, time_field])
-    matches = pc.equal(table.column(READER), user_id)
-    if before_ms is not None:
-        limit = pa.scalar(before_ms, pa.int64()).cast(archive_schema(topic).field(time_field).type)
-        matches = pc.and_(matches, pc.less_equal(table.column(time_field), limit))
-    return int(pc.sum(matches).as_py() or 0)
+        table = file.read([READER, time_field, ARRIVED])
+    found = table.filter(pc.equal(table.column(READER), user_id))
+    return found.num_rows if before_ms is None else int(np.sum(_times(found, time_field) <= before_ms))
+
+
+def _times(table: pa.Table, time_field: str) -> npt.NDArray[np.int64]:
+    """UTC ms by which rows are erased: their own time, or their arrival where that was earlier, as what a wrong clock
+    dates to 2099 was there before the wish all the same."""
+    happened, arrived = (table.column(name).cast(pa.int64()).to_numpy() for name in (time_field, ARRIVED))
+    return np.minimum(happened, np.where(arrived > 0, arrived, happened))  # 0 or less: the broker did not say
 
 
 @contextmanager

@@ -6,8 +6,7 @@ import msgspec
 import pyarrow as pa
 
 from schemas.config import Archive
-from stream.archive.columns import NOTHING, Chunk, Columns, LeftOut, TopicRecord
-from stream.producer import Outgoing
+from stream.archive.columns import NOTHING, Chunk, Columns, LeftOut, Refused, TopicRecord
 
 CHUNK_RECORDS = 2_000  # fewer make columns cost more, more hold the records' objects longer
 MEGABYTE = 1024 * 1024
@@ -20,7 +19,7 @@ class Gathered(msgspec.Struct, frozen=True, kw_only=True):
     last: int
     rows: pa.Table
     left_out: LeftOut
-    letters: tuple[Outgoing, ...]  # to be sent before the range is written
+    refused: tuple[Refused, ...]  # their letters are to be sent before the range is written
 
 
 class InHand:
@@ -69,5 +68,5 @@ class InHand:
             last=self.next - 1,
             rows=pa.concat_tables([chunk.rows for chunk in self._chunks]),
             left_out=sum((chunk.left_out for chunk in self._chunks), NOTHING),
-            letters=tuple(letter for chunk in self._chunks for letter in chunk.letters),
+            refused=tuple(row for chunk in self._chunks for row in chunk.refused),
         )

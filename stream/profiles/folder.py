@@ -119,12 +119,23 @@ class ProfileFolder:
                 if isinstance(error, WithoutConsent) or refuses_consent(record.value):
                     folded.dropped["no_consent"] += 1
                     continue
+                if self._was_erased(folded, record):
+                    folded.dropped["erased"] += 1
+                    continue
                 folded.letters.append(dead_letter(record, stage=STAGE, reason=str(error), failed_at_ms=now_ms))
         for reason, count in folded.dropped.items():
             monitoring.EVENTS_DROPPED.labels(reason).inc(count)
         monitoring.EVENTS_FOLDED.inc(folded.changing)
         monitoring.EVENTS_UNCHANGED.inc(folded.unchanged)
         return folded
+
+    def _was_erased(self, folded: Folded, record: EventRecord) -> bool:
+        """Whether a broken event was there before its reader's erasure: no letter may bring its bytes back."""
+        if record.topic == Topic.ERASURES or record.key is None:
+            return False
+        row, data = folded.rows.get((record.partition, record.key)), self._table.row(record.partition, record.key)
+        row = row or (decode_record(data) if data else None)
+        return row is not None and 0 < record.timestamp_ms <= row.profile.erased_before
 
     def _fold_event(self, folded: Folded, record: EventRecord, now_ms: int) -> None:
         event = self._decode(record, now_ms)
@@ -153,8 +164,6 @@ class ProfileFolder:
 
     def _decode(self, record: EventRecord, now_ms: int) -> Event | Dropped:
         event = self._codecs.events.decode(record.value)
-        if not event.consent:
-            return Dropped("no_consent")  # before any rule whose breach would keep it as a dead letter
         if not event.consent:  # before any rule whose breach would keep the bytes in a dead letter
             return Dropped("no_consent")
         if record.key != event.user_id.encode():

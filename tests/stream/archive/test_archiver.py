@@ -145,11 +145,24 @@ def test_dead_letters_are_sent_before_their_range_is_written(tmp_path: Path) -> 
 def test_records_of_an_erased_reader_are_not_written(tmp_path: Path) -> None:
     worker = Worker(tmp_path, {"ann": NOON})
     worker.hold(key=(0, 9))
-    worker.archiver.take(KEY, [consumed(0), consumed(1, NOON, "ann"), consumed(2, NOON + 1, "ann")])
+    later = consumed(2, NOON + 1, "ann")._replace(timestamp=NOON + 1)
+    worker.archiver.take(KEY, [consumed(0), consumed(1, NOON, "ann"), later])
     worker.write(everything=True)
     assert worker.stored() == [0, 2]
     (manifest,) = Ranges(tmp_path / Topic.USER_EVENTS, 0).manifests()
     assert manifest.left_out == LeftOut(erased=1)
+
+
+def test_a_broken_record_of_before_an_erasure_comes_back_by_no_letter(tmp_path: Path) -> None:
+    worker = Worker(tmp_path, {"ann": NOON})
+    worker.hold(key=(0, 9))
+    keys = (b"ann", b"bob", None, b"ann")
+    broken = [Consumed(at, b"{", key, timestamp=NOON + (at == 3)) for at, key in enumerate(keys)]
+    worker.archiver.take(KEY, broken)
+    worker.write(everything=True)
+    assert [letter.key for letter in worker.letters] == [b"user-events:0:1", b"user-events:0:2", b"user-events:0:3"]
+    (manifest,) = Ranges(tmp_path / Topic.USER_EVENTS, 0).manifests()
+    assert manifest.left_out == LeftOut(undecodable=4)
 
 
 def test_an_erasure_that_comes_while_a_range_is_written_is_made_good(tmp_path: Path) -> None:

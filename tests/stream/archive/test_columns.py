@@ -52,15 +52,15 @@ def test_what_is_left_out_is_counted() -> None:
 
 
 def test_what_does_not_decode_is_a_dead_letter_with_its_origin() -> None:
-    (letter,) = build(Consumed(7, b"not JSON", partition=2)).letters
-    read = read_dead_letter(dict(letter.headers), letter.value)
+    (refused,) = build(Consumed(7, b"not JSON", partition=2)).refused
+    read = read_dead_letter(dict(refused.letter.headers), refused.letter.value or b"")
     assert (read.letter_id, read.stage, read.value) == ("user-events:2:7", "archive", b"not JSON")
 
 
 def test_an_event_under_another_readers_key_is_refused_as_the_profiles_refuse_it() -> None:
     chunk = build(Consumed(0, EVENTS.encode(event(0)), key=b"somebody"))
     assert chunk.left_out.undecodable == 1
-    assert b"user_id" in dict(chunk.letters[0].headers)[Header.REASON]
+    assert b"user_id" in dict(chunk.refused[0].letter.headers)[Header.REASON]
 
 
 def test_a_value_that_fits_no_column_costs_only_its_own_record() -> None:
@@ -73,7 +73,7 @@ def test_a_value_that_fits_no_column_costs_only_its_own_record() -> None:
 
     chunk = Columns(Topic.EXPOSURES, EXPOSURES).build([exposure(n, 2**63 if n == 5 else n) for n in range(9)], NOON)
     assert chunk.rows.column(OFFSET).to_pylist() == [0, 1, 2, 3, 4, 6, 7, 8]
-    assert [letter.key for letter in chunk.letters] == [b"exposures:0:5"]
+    assert [refused.letter.key for refused in chunk.refused] == [b"exposures:0:5"]
 
 
 def test_counts_add_up() -> None:

@@ -58,6 +58,16 @@ def test_only_the_readers_rows_up_to_the_time_go_and_only_their_files_are_rewrit
     assert find_in_archive(folder, "ann", NOON - 1)[Topic.USER_EVENTS] == 0
 
 
+def test_what_claims_to_be_of_the_future_goes_when_it_arrived_before_the_wish(tmp_path: Path) -> None:
+    ahead = event_rows([0, 1], NOON + 70 * 365 * DAY, "ann")  # as all of them arrived at noon
+    Ranges(tmp_path / Topic.USER_EVENTS, 0).commit(0, 9, [(None, ahead)])
+    assert find_in_archive(tmp_path, "ann", NOON - 1)[Topic.USER_EVENTS] == 0
+    assert erase_from_archive(tmp_path, "ann", NOON - 1) == []
+    assert find_in_archive(tmp_path, "ann", NOON)[Topic.USER_EVENTS] == 2
+    assert [file.rows for file in erase_from_archive(tmp_path, "ann", NOON)] == [2]
+    assert find_in_archive(tmp_path, "ann")[Topic.USER_EVENTS] == 0
+
+
 def test_the_time_of_the_erasure_itself_is_included_and_other_readers_stay(folder: Path) -> None:
     erase_from_archive(folder, "ann", NOON)
     assert find_in_archive(folder, "ann") == dict.fromkeys(

@@ -52,7 +52,7 @@ def test_ranges_follow_each_other_and_hold_every_record(batches: list[list[Consu
         rows = row.rows.column(OFFSET).to_pylist()
         assert rows == [record.offset for record in inside if record.value and record.value != b"{"]
         assert len(inside) == len(rows) + row.left_out.total
-        assert len(row.letters) == row.left_out.undecodable
+        assert len(row.refused) == row.left_out.undecodable
 
 
 def test_a_range_is_due_by_records_by_bytes_and_by_time() -> None:

@@ -224,3 +224,15 @@ async def test_a_later_event_without_consent_erases_nothing() -> None:
     refused = Event(event_id="2", user_id="u1", kind="page", text="x y", occurred_at=NOW, consent=False)
     await world.folder.process([record(refused)])
     assert len(world.row().profile.search) == 1
+
+
+async def test_a_broken_event_of_before_an_erasure_comes_back_by_no_letter() -> None:
+    world = World()
+    wish = record(erasure(50))
+
+    def broken(offset: int, at: int, key: bytes = b"u1") -> Record:
+        return Record(topic=Topic.USER_EVENTS, key=key, value=b"{", offset=offset, timestamp_ms=NOW - 100_000 + at)
+
+    await world.folder.process([wish, broken(1, 50), broken(2, 51)])
+    await world.folder.process([broken(3, 49), broken(4, 49, b"u2")])
+    assert [letter.key for letter in world.letters()] == [b"user-events:0:2", b"user-events:0:4"]

@@ -60,7 +60,7 @@ async def test_an_avro_event_without_consent_is_stored_nowhere(value: bytes, key
     await folder(table, producer).process([record(value, key)])
     assert (table.rows, producer.sent, dropped() - before) == ({}, [], 1)
     chunk = Columns(Topic.USER_EVENTS, PINNED.events).build([Consumed(1, value)], NOON)
-    assert chunk.left_out == LeftOut(without_consent=1) and chunk.letters == ()
+    assert chunk.left_out == LeftOut(without_consent=1) and chunk.refused == ()
 
 
 async def test_both_formats_in_one_batch_are_one_profile() -> None:
