@@ -46,13 +46,14 @@ async def _asked(entry: object, server: Server, deadline_seconds: float) -> Load
     if state != "READY":
         return msgspec.structs.replace(model, state=state or "NOT LOADED")
     try:
-        weights, prompt = await _versions(name, server, deadline_seconds)
+        weights, prompt = await served_versions(name, server, deadline_seconds)
     except KeenstreamError as error:
         return msgspec.structs.replace(model, state="DEAD", reason=str(error))
     return msgspec.structs.replace(model, model_version=weights, prompt_version=prompt)
 
 
-async def _versions(name: str, server: Server, deadline_seconds: float) -> tuple[str, str]:
+async def served_versions(name: str, server: Server, deadline_seconds: float) -> tuple[str, str]:
+    """What a served model says of itself in a real answer: version of its weights, and of its prompt."""
     if name == Model.EMBEDDER:
         embedder = TritonEmbedder(server, deadline_seconds=deadline_seconds)
         try:

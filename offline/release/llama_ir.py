@@ -17,6 +17,8 @@ from openvino.op.util import Variable, VariableInfo
 
 from schemas.errors import UsageError
 
+LEAST_SCALE = 2.0**-24  # the smallest that float16 has: a row of zeros is divided by it
+
 Weights = Callable[[str], npt.NDArray[np.float32]]
 Node = Any  # openvino's nodes carry no type information
 
@@ -78,7 +80,7 @@ def ints(*values: int) -> npt.NDArray[np.int64]:
 
 def int8_rows(weight: npt.NDArray[np.float32]) -> Node:
     """A matrix as int8 with one scale per row, in the form that OpenVINO's matrix multiplication reads directly."""
-    scale = np.maximum(np.abs(weight).max(axis=1, keepdims=True) / 127.0, 1e-8).astype(np.float16)
+    scale = np.maximum(np.abs(weight).max(axis=1, keepdims=True) / 127.0, LEAST_SCALE).astype(np.float16)
     rows = np.clip(np.rint(weight / scale.astype(np.float32)), -127, 127).astype(np.int8)
     halves = op.multiply(op.convert(op.constant(rows), "f16"), op.constant(scale))
     return op.convert(halves, "f32")

@@ -23,9 +23,14 @@ _LOGGED_ONCE = "train_"  # trainer's summary at the end, no point of a curve
 
 
 class Stop:
-    """A wish to end after the step that runs."""
+    """A wish to end after the step that runs: somebody's, or the end of a slice of time (`until`, monotonic)."""
 
-    wished = False
+    def __init__(self, until: float | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self.wished, self._until, self._clock = False, until, clock
+
+    @property
+    def slice_over(self) -> bool:
+        return self._until is not None and self._clock() >= self._until
 
     def wish(self, _number: int, _frame: FrameType | None) -> None:
         if self.wished:  # the second Ctrl-C does not wait
@@ -34,9 +39,9 @@ class Stop:
 
 
 @contextmanager
-def stopping_on_interrupt() -> Iterator[Stop]:
+def stopping_on_interrupt(until: float | None) -> Iterator[Stop]:
     """Ctrl-C and SIGTERM end the run after its step, with a checkpoint; what follows may raise KeyboardInterrupt."""
-    stop = Stop()
+    stop = Stop(until)
     before = {number: signal.signal(number, stop.wish) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield stop
@@ -73,7 +78,7 @@ class Around(TrainerCallback):  # type: ignore[misc]  # transformers has no type
         self._pace.tick(time.monotonic())
         if self.measure_every and state.global_step % self.measure_every == 0:
             self._held_out(state.global_step, control, kwargs)
-        if self.stop.wished:
+        if self.stop.wished or self.stop.slice_over:
             control.should_save = control.should_training_stop = True
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **kwargs: Any) -> None:

@@ -4,17 +4,17 @@ Dr. GRPO (arXiv 2503.20783; the paper's choice) is GRPO without the division by 
 (`scale_rewards="none"`) and without the division by each completion's own length (`loss_type="dr_grpo"`).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from offline.training.bases import Base
 from offline.training.gates import ABSTAINED
+from offline.training.rewards import Reward, Values
 from offline.training.sizes import Teacher
 from offline.training.trainer_arguments import shared_arguments
 from schemas.errors import UsageError
 
-Reward = Callable[..., Sequence[float | None]]  # completions and columns by name -> one value each; None abstains
 Columns = Mapping[str, Sequence[Any]]  # `prompt`, and what the rewards want to know of its reader
 
 
@@ -56,7 +56,7 @@ def grpo_trainer(
 def named_reward(name: str, reward: Reward) -> Reward:
     """`reward` under the name that curves show, with the share of its abstentions as a measure of its own."""
 
-    def scored(**batch: Any) -> Sequence[float | None]:
+    def scored(**batch: Any) -> Values:
         values = reward(**batch)
         if log := batch.get("log_metric"):
             log(f"{ABSTAINED}{name}", sum(value is None for value in values) / max(1, len(values)))

@@ -12,8 +12,9 @@ from offline.evaluate.retrieval import ExactIndex, Finder, Query, VectorCache
 from offline.training.callbacks import Measure
 from offline.training.gates import HELD_OUT
 from offline.training.greedy import ListWriter
-from offline.training.grpo import Reward
-from offline.training.proposals import TrainingReader, Vectors, signal_texts
+from offline.training.news_index import PLACES, NewsIndex
+from offline.training.proposals import TrainingReader, signal_texts
+from offline.training.rewards import Reward, composite
 from offline.training.warm_start import Composite, Market
 from schemas.article import Article, embedded_text
 from schemas.clients.models import Embedder
@@ -25,7 +26,6 @@ from schemas.queries import parse_queries, signals_as_queries
 
 SIGNALS = "signals_recall_at_10"  # a score: the reader's own signals as queries, of the same readers
 SIGNAL_QUERIES = 8  # what the stream keeps of them (schemas/config.py, Interests)
-PLACES = 10  # of Recall@10, and of what one query finds for a reward
 
 Rank = Callable[[Sequence[TrainingReader], Sequence[Sequence[str]]], list[list[str]]]  # readers, lists -> article ids
 
@@ -54,30 +54,27 @@ def checked_material(material: Material) -> Material:
     return material
 
 
-def make_market(articles: Sequence[Article], embedder: Embedder, api: Api) -> tuple[Market, Rank]:
-    """Exact search in `articles` with the API's own merging of lists."""
+def make_market(index: NewsIndex, articles: Sequence[Article]) -> Market:
+    """Proposals are judged by the same index as rewards are."""
+
+    def search(queries: Sequence[str]) -> list[list[str]]:
+        return [list(found.article_ids) for found in index.find(queries)]
+
+    return Market(index.texts.of, search, {article.article_id: article.title for article in articles})
+
+
+def make_rank(articles: Sequence[Article], embedder: Embedder, api: Api) -> Rank:
+    """Exact search in `articles` with the API's own merging of lists, by their student's weight alone."""
     cache = VectorCache(embedder)
     texts = [embedded_text(article) for article in articles]
     asyncio.run(cache.add(texts))
-    index = ExactIndex(articles, cache.of(texts))
-    finder = Finder(index, cache, depth=max(PLACES, api.articles_per_query))
-
-    def embed(queries: Sequence[str]) -> Vectors:
-        asyncio.run(cache.add(queries))
-        return cache.of(queries)
-
-    def search(queries: Sequence[str]) -> list[list[str]]:
-        found: list[list[str]] = []
-        for at in range(0, len(queries), 256):
-            rows = index.search(embed(queries[at : at + 256]), PLACES)
-            found += [[hit.article_id for hit in hits] for hits in rows]
-        return found
+    finder = Finder(ExactIndex(articles, cache.of(texts)), cache, depth=max(PLACES, api.articles_per_query))
 
     def rank(readers: Sequence[TrainingReader], lists: Sequence[Sequence[str]]) -> list[list[str]]:
         asyncio.run(finder.add(query for queries in lists for query in queries))
         return [_merged(finder, reader, queries, api) for reader, queries in zip(readers, lists, strict=True)]
 
-    return Market(embed, search, {article.article_id: article.title for article in articles}), rank
+    return rank
 
 
 def _merged(finder: Finder, reader: TrainingReader, queries: Sequence[str], api: Api) -> list[str]:
@@ -108,18 +105,12 @@ def columns_of(readers: Sequence[TrainingReader]) -> dict[str, list[Any]]:
 def composite_of(rewards: Mapping[str, Reward], weights: Mapping[str, float]) -> Composite:
     """The weighted sum of the rewards; one that abstains counts as zero."""
 
-    def composite(readers: Sequence[TrainingReader], completions: Sequence[str]) -> list[float]:
+    def score(readers: Sequence[TrainingReader], completions: Sequence[str]) -> list[float]:
         columns = columns_of(readers)
         prompts = columns.pop("prompt")
-        totals = [0.0] * len(completions)
-        for name, reward in rewards.items():
-            weight = weights.get(name, 1.0)
-            values = reward(prompts=prompts, completions=list(completions), **columns) if weight else []
-            for place, value in enumerate(values):
-                totals[place] += weight * (value or 0.0)
-        return totals
+        return composite(rewards, completions, weights, prompts=prompts, **columns)
 
-    return composite
+    return score
 
 
 def held_out_measure(material: Material, tokenizer: Any, max_new_tokens: int) -> Measure:

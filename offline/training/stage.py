@@ -7,13 +7,31 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from offline.training.bases import Base, save_model
 from offline.training.callbacks import Around, Measure, held_out_scores, stopping_on_interrupt
 from offline.training.gates import Gates, GateSettings
 from offline.training.manifest import RunManifest
 from offline.training.progress import Watch
-from offline.training.run import Run
+from offline.training.run import Run, Tell
 from offline.training.trainer_arguments import quiet_libraries
+from schemas.errors import KeenstreamError
+
+
+class SliceOver(KeenstreamError):
+    """The run is not done; its time is, and it can be resumed."""
+
+
+class Session(msgspec.Struct, frozen=True, kw_only=True):
+    """How a run is run: nothing of this changes what comes out."""
+
+    device: str
+    watch: Watch
+    tell: Tell
+    now_ms: int
+    until: float | None = None  # of time.monotonic(): end the slice after the step that runs then
+
 
 MakeTrainer = Callable[[Path], Any]  # the folder that it saves into -> a trainer of trl
 
@@ -22,7 +40,7 @@ def train_stage(
     run: Run,
     base: Base,
     make_trainer: MakeTrainer,
-    watch: Watch,
+    session: Session,
     *,
     gates: GateSettings | None = None,
     measure: Measure | None = None,
@@ -34,16 +52,25 @@ def train_stage(
 
     quiet_libraries()
     checkpoint = run.resume_from()
-    with stopping_on_interrupt() as stop:
+    with stopping_on_interrupt(session.until) as stop:
         # a stage without gates keeps its limits open: only GRPO's measures have them
-        around = Around(run, Gates(gates or GateSettings()), stop, watch, measure=measure, measure_every=measure_every)
+        watched = Gates(gates or GateSettings())
+        around = Around(run, watched, stop, session.watch, measure=measure, measure_every=measure_every)
         trainer = make_trainer(run.checkpoints.staging)
         trainer.remove_callback(PrinterCallback)
         trainer.add_callback(around)
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         steps = trainer.state.global_step
-        if stop.wished and steps < trainer.state.max_steps:
-            raise KeyboardInterrupt
+        if steps < trainer.state.max_steps and not around.reason:
+            raise _unfinished(run, steps, trainer.state.max_steps, interrupted=stop.wished)
     trained = base._replace(model=trainer.accelerator.unwrap_model(trainer.model))
     found = (scores or {}) | held_out_scores(run)
     return run.finish(lambda folder: save_model(trained, folder), steps=steps, reason=around.reason, scores=found)
+
+
+def _unfinished(run: Run, steps: int, of: int, *, interrupted: bool) -> BaseException:
+    if interrupted:
+        return KeyboardInterrupt()
+    return SliceOver(
+        f"{steps} of {of} steps of {run.folder} are done and its time is over: repeat the command to go on"
+    )

@@ -21,8 +21,8 @@ from offline.training.material import SIGNALS, Material, held_out_measure, promp
 from offline.training.pruning import block_influence, kept_blocks, prune_blocks
 from offline.training.run import MODEL, open_run
 from offline.training.sizes import Size
-from offline.training.stage import train_stage
-from offline.training.teacher import WARM_START, Session, begin_manifest, fine_tune
+from offline.training.stage import Session, train_stage
+from offline.training.teacher import WARM_START, begin_manifest, fine_tune
 from offline.training.vocabulary import check_same_vocabulary
 from offline.training.warm_start import Chosen, completion_of
 from schemas.errors import UsageError
@@ -126,7 +126,7 @@ def _distil(folder: Path, material: Material, size: Size, start: str, teacher: P
             lambda staging: distillation_trainer(
                 student, master, prompts_of(material.training), settings, staging, session.device
             ),
-            session.watch,
+            session,
             gates=settings.gates,
             measure=held_out_measure(material, student.tokenizer, settings.max_new_tokens),
             measure_every=settings.held_out_every,

@@ -22,11 +22,10 @@ from offline.training.material import (
     prompts_of,
     signals_recall,
 )
-from offline.training.progress import Watch
 from offline.training.run import Tell, open_run
 from offline.training.sft import sft_trainer
 from offline.training.sizes import Size, Teacher, WarmStart
-from offline.training.stage import train_stage
+from offline.training.stage import Session, train_stage
 from offline.training.vocabulary import tokenizer_sha256
 from offline.training.warm_start import ChoiceSettings, Chosen, choose_lists
 from schemas.prompt import BARE
@@ -34,15 +33,6 @@ from schemas.prompt import BARE
 WARM_START = "warm-start"
 LISTS = "lists.jsonl"
 SAMPLES, SAMPLE_TEMPERATURE = 2, 0.8  # of the model, as proposals
-
-
-class Session(msgspec.Struct, frozen=True, kw_only=True):
-    """How a run is run: nothing of this changes what comes out."""
-
-    device: str
-    watch: Watch
-    tell: Tell
-    now_ms: int
 
 
 def begin_manifest(
@@ -99,13 +89,14 @@ def fine_tune(
             return run.manifest
         rows, loaded = kept_lists(folder, make_lists), load_base(wanted.base)
         scores = {"lists": float(len(rows)), "lists_held_apart": fmean(row.held_apart for row in rows)}
+        scores[SIGNALS] = signals_recall(material)
         scores["signals_held_apart"] = fmean(row.signals_held_apart for row in rows)
         prompts, completions = [row.prompt for row in rows], [row.completion for row in rows]
         return train_stage(
             run,
             loaded,
             lambda staging: sft_trainer(loaded, prompts, completions, settings, staging, session.device),
-            session.watch,
+            session,
             measure=held_out_measure(material, loaded.tokenizer, settings.max_new_tokens),
             measure_every=settings.steps,  # before the first step and after the last
             scores=scores,
@@ -127,10 +118,9 @@ def _chosen(material: Material, settings: WarmStart, base: str, tell: Tell) -> l
     loaded = load_base(base)
     writer = ListWriter(loaded.model, loaded.tokenizer, max_new_tokens=settings.max_new_tokens)
     texts = writer.sample(prompts_of(material.training), SAMPLES, temperature=SAMPLE_TEMPERATURE, seed=settings.seed)
-    samples = {reader.user_id: rows for reader, rows in zip(material.training, texts, strict=True)}
     tell("choosing the best list of each reader")
     composite = composite_of(material.rewards, {})
-    return choose_lists(material.training, material.market, composite, ChoiceSettings(), samples)
+    return choose_lists(material.training, material.market, composite, ChoiceSettings(), texts)
 
 
 def train_teacher(
@@ -154,7 +144,7 @@ def train_teacher(
             lambda staging: grpo_trainer(
                 loaded, columns_of(material.training), material.rewards, settings, staging, session.device
             ),
-            session.watch,
+            session,
             gates=settings.gates,
             measure=held_out_measure(material, loaded.tokenizer, settings.max_new_tokens),
             measure_every=settings.held_out_every,

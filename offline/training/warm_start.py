@@ -75,15 +75,15 @@ def choose_lists(
     market: Market,
     composite: Composite,
     settings: ChoiceSettings,
-    samples: Mapping[str, Sequence[str]] | None = None,
+    samples: Sequence[Sequence[str]] | None = None,
 ) -> list[Chosen]:
-    """One list for each reader that has a usable one; `samples` are texts that the model wrote, by user."""
+    """One list for each reader that has a usable one; `samples` are texts that the model wrote for each of them."""
     if len(readers) < 2:
         raise UsageError("choosing lists needs the clicks of other readers: prepare examples of at least two readers")
     halves = [chosen_half(reader.user_id, reader.clicked) for reader in readers]
     wanted, titles = _wanted(readers, [own for own, _ in halves], market, settings)
     pools = [_pool(reader, near, settings) for reader, near in zip(readers, titles, strict=True)]
-    written = [[parse_queries(text) for text in (samples or {}).get(reader.user_id, ())] for reader in readers]
+    written = [[parse_queries(text) for text in texts] for texts in samples or [()] * len(readers)]
     finds = _finds(readers, pools, written, market.search, settings)
     lists = [
         _proposed(reader, pool, texts, finds, want, settings)

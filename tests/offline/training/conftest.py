@@ -3,7 +3,7 @@ import pytest
 from offline.training.bases import write_tiny
 from offline.training.material import Material
 from offline.training.progress import Progress
-from offline.training.teacher import Session
+from offline.training.stage import Session
 from tests.offline.training import world
 
 

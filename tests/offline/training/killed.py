@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from offline.training.progress import Progress
-from offline.training.teacher import Session
+from offline.training.stage import Session
 from tests.offline.training import world
 from tests.offline.training.runs import run_stage
 

@@ -6,7 +6,8 @@ import msgspec
 
 from offline.training.manifest import RunManifest
 from offline.training.material import Material
-from offline.training.teacher import Session, train_teacher, train_warm_start
+from offline.training.stage import Session
+from offline.training.teacher import train_teacher, train_warm_start
 from tests.offline.training import world
 
 WARM = msgspec.structs.replace(world.SIZE.warm_start, steps=6, checkpoint_every=2)

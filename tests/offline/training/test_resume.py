@@ -15,7 +15,7 @@ from offline.training.manifest import read_run_manifest, write_run_manifest
 from offline.training.material import Material
 from offline.training.progress import Progress
 from offline.training.run import weights_of
-from offline.training.teacher import Session
+from offline.training.stage import Session, SliceOver
 from tests.offline.training.runs import run_stage
 
 ROOT = Path(__file__).parents[3]
@@ -57,6 +57,15 @@ def test_ctrl_c_keeps_a_checkpoint_of_the_step_that_ran(
     run_stage("warm-start", tmp_path, base, material, session)
     assert told[-1] == "resuming from checkpoint-4"
     assert [progress.step for progress in seen] == [5, 6]
+
+
+def test_a_slice_ends_with_its_time_and_says_how_to_go_on(
+    base: str, material: Material, session: Session, told: list[str], tmp_path: Path
+) -> None:
+    with pytest.raises(SliceOver, match=r"1 of 6 steps .* are done and its time is over"):
+        run_stage("warm-start", tmp_path, base, material, msgspec.structs.replace(session, until=0.0))
+    run_stage("warm-start", tmp_path, base, material, session)
+    assert told[-1] == "resuming from checkpoint-1"
 
 
 def test_a_finished_run_is_not_run_again(

@@ -40,8 +40,7 @@ def test_by_hits_alone_lists_find_at_least_what_the_signals_find(material: Mater
 
 
 def test_a_sample_with_the_highest_reward_is_chosen(material: Material) -> None:
-    user = material.training[0].user_id
-    samples = {user: ["storm coast; storm flood", "nothing of use"]}
+    samples = [["storm coast; storm flood", "nothing of use"], *[[]] * (len(material.training) - 1)]
 
     def composite(readers: object, completions: object) -> list[float]:
         return [9.0 if "nothing" in text else 0.0 for text in completions]  # type: ignore[attr-defined]

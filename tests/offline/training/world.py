@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from offline.training.material import Material, make_market
+from offline.training.material import Material, make_market, make_rank
+from offline.training.news_index import NewsIndex, TextVectors
 from offline.training.proposals import TrainingReader
 from offline.training.sizes import TINY, Size
 from schemas.article import Article
@@ -68,12 +69,12 @@ REWARDS = {"structure": has_queries, "coverage": shares_words}
 
 
 def material(training: int = 24, held_out: int = 6) -> Material:
-    market, rank = make_market(articles(), MemoryEmbedder(), Api())
+    news, embedder = articles(), MemoryEmbedder()
     return Material(
         training=readers(training),
         held_out=readers(held_out, start=1_000),
-        market=market,
-        rank=rank,
+        market=make_market(NewsIndex(news, TextVectors(embedder)), news),
+        rank=make_rank(news, embedder, Api()),
         rewards=REWARDS,
         data_sha256="world-1",
     )

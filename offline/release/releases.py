@@ -1,0 +1,164 @@
+"""Releases: trained runs made ready to serve, numbered, each in a folder that appears whole.
+
+    models/releases/student/3/served/       what the engine loads
+    models/releases/student/3/release.json  run, data, commit, scores and checks
+
+A release is checked before it is there; whether it is served is another step (promotion.py).
+"""
+
+import re
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from offline.release.agreement import Agreement, agreement, check_agreement
+from offline.release.folders import build_folder
+from offline.release.manifest import read_manifest
+from offline.release.served_code import ServedStudent
+from offline.release.student import Progress, convert
+from offline.training.bases import load_base, save_model
+from offline.training.greedy import ListWriter
+from offline.training.manifest import RunManifest, finished_run
+from offline.training.run import MODEL
+from offline.training.vocabulary import tokenizer_sha256
+from schemas.errors import UsageError
+from schemas.names import Model
+from schemas.prompt import BARE
+
+RECORD, SERVED = "release.json", "served"
+NAME = "keenstream-student"  # of the weights; a release's number is their version
+LEAST_OVERLAP = 0.7
+_NUMBER = re.compile(r"[1-9]\d*")
+
+
+class Release(msgspec.Struct, frozen=True, kw_only=True):
+    """What is written beside the served weights."""
+
+    number: int
+    run: RunManifest
+    run_folder: str
+    tokenizer_sha256: str
+    layers: int
+    agreement: Agreement
+    served_sha256: str
+    released_at: int  # UTC ms
+
+    @property
+    def model_version(self) -> str:
+        """As the served model says it."""
+        return f"{NAME}-{self.number}"
+
+
+def release_run(
+    run_folder: Path,
+    releases: Path,
+    prompts: Sequence[str],
+    *,
+    now_ms: int,
+    progress: Progress,
+    least_overlap: float = LEAST_OVERLAP,
+    precision: str = "auto",
+) -> Release:
+    """Merge, convert and check the model of a finished run; `prompts` are those of held-out readers."""
+    run = finished_run(run_folder)
+    check_prompt_version(run.prompt_version)
+    number = max(released(releases), default=0) + 1
+    made: list[Release] = []
+
+    def fill(folder: Path) -> None:
+        with tempfile.TemporaryDirectory(dir=releases, prefix=".merged-") as scratch:
+            made.append(_fill(folder, Path(scratch), run, run_folder, prompts, number, now_ms, progress, precision))
+        check_agreement(made[0].agreement, least_overlap)
+        (folder / RECORD).write_bytes(msgspec.json.format(msgspec.json.encode(made[0]), indent=2) + b"\n")
+
+    releases.mkdir(parents=True, exist_ok=True)
+    build_folder(releases / str(number), fill)
+    return made[0]
+
+
+def _fill(
+    folder: Path,
+    merged: Path,
+    run: RunManifest,
+    run_folder: Path,
+    prompts: Sequence[str],
+    number: int,
+    now_ms: int,
+    progress: Progress,
+    precision: str,
+) -> Release:
+    progress("merging the weights")
+    trained = load_base(str(run_folder / MODEL))
+    save_model(trained, merged)
+    _same_tokenizer(run, merged, run_folder)
+    manifest = convert(
+        merged,
+        folder / SERVED,
+        name=NAME,
+        version=str(number),
+        prompt_version=BARE,
+        source=f"{run.kind}, data {run.data_sha256[:12]}, weights {run.model_sha256[:12]}, commit {run.commit[:12]}",
+        progress=progress,
+    )
+    progress(f"writing {len(prompts)} lists with the trained and with the served weights")
+    length = int(run.settings.get("max_new_tokens", 48))
+    before = ListWriter(trained.model, trained.tokenizer, max_new_tokens=length).write(prompts)
+    after = ServedStudent(folder / SERVED, max_new_tokens=length, precision=precision).write(list(prompts))
+    return Release(
+        number=number,
+        run=run,
+        run_folder=str(run_folder),
+        tokenizer_sha256=run.tokenizer_sha256,
+        layers=trained.model.config.num_hidden_layers,
+        agreement=agreement(before, after),
+        served_sha256=manifest.sha256,
+        released_at=now_ms,
+    )
+
+
+def _same_tokenizer(run: RunManifest, merged: Path, run_folder: Path) -> None:
+    found = tokenizer_sha256(merged)
+    if run.tokenizer_sha256 and found != run.tokenizer_sha256:
+        raise UsageError(
+            f"the tokenizer in {run_folder / MODEL} ({found[:12]}) is not the one that the run was trained with "
+            f"({run.tokenizer_sha256[:12]}): the folder was changed; train it again"
+        )
+
+
+def check_prompt_version(version: str) -> None:
+    """UsageError for weights that were trained on a rendering which this code does not have as the trained one."""
+    if version != BARE:
+        raise UsageError(
+            f"the model was trained on the prompt {version or '(unknown)'!r}, this code renders {BARE!r} for trained "
+            "models: train it again, or serve it with the code of its commit"
+        )
+
+
+def released(releases: Path) -> list[int]:
+    """Numbers of the whole releases, ascending."""
+    return sorted(int(path.name) for path in releases.glob("*") if _NUMBER.fullmatch(path.name))
+
+
+def read_release(releases: Path, number: int) -> Release:
+    """UsageError names the numbers there are; a release whose weights were changed since is refused."""
+    try:
+        record = msgspec.json.decode((releases / str(number) / RECORD).read_bytes(), type=Release)
+    except FileNotFoundError:
+        known = ", ".join(map(str, released(releases))) or "none yet: run `keenstream models release RUN`"
+        raise UsageError(f"there is no release {number} in {releases}; there are: {known}") from None
+    manifest = read_manifest(releases / str(number) / SERVED)
+    if manifest is None or manifest.sha256 != record.served_sha256:
+        raise UsageError(f"the weights of release {number} are not those that were checked: release the run again")
+    return record
+
+
+def discard(releases: Path, number: int) -> None:
+    """Remove a release; what is served of it is a copy (or another link to the same bytes) and stays."""
+    shutil.rmtree(releases / str(number))
+
+
+def releases_below(models: Path) -> Path:
+    return models / "releases" / Model.STUDENT

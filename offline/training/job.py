@@ -1,0 +1,119 @@
+"""A training job: everything that a run needs, in one file, so that another process (or machine) can run it.
+
+    python -m offline.training.job JOB.json
+
+Exit codes are the command line's: 0 done, 1 failed or its time is over, 2 wrong usage, 130 interrupted. Repeating the
+same job resumes it, and a job that is done is not run again: so a retried Beam bundle resumes (beam_job.py).
+"""
+
+import sys
+import time
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from offline.training.manifest import RunManifest, finished_run
+from offline.training.material import Material
+from offline.training.progress import Progress
+from offline.training.run import MODEL
+from offline.training.sizes import Size, size_of
+from offline.training.stage import Session
+from schemas.config import Api
+from schemas.errors import KeenstreamError, UsageError
+
+JobKind = Literal["warm-start", "teacher", "student"]
+
+
+class TrainingJob(msgspec.Struct, frozen=True, kw_only=True):
+    """Paths are absolute or relative to the working directory of whoever runs it."""
+
+    kind: JobKind
+    folder: str  # of the run
+    examples: str  # from `keenstream train prepare`
+    home: str  # where models are built (KEENSTREAM_HOME)
+    size: str = "laptop"
+    device: str = "cpu"
+    base: str = ""  # model to start from; "" = the size's own, or the pruned teacher
+    teacher: str = ""  # run of the teacher, for a student
+    method: Literal["on-policy", "supervised", "none"] = "on-policy"
+    warm_start: bool = True  # of a teacher
+    steps: int | None = None  # of the last stage, instead of the size's
+    layers: int | None = None  # of a pruned student, instead of the size's
+    readers: int | None = None  # training examples at most
+    beyond: tuple[str, ...] = ()  # rewards that the paper does not have
+    reward_weights: dict[str, float] = {}
+
+
+def run_job(job: TrainingJob, session: Session) -> RunManifest:
+    """Train to the end, or raise KeenstreamError; KeyboardInterrupt after Ctrl-C."""
+    from offline.evaluate.local_embedder import LocalEmbedder
+    from offline.release.models import ModelPaths
+    from offline.training.loading import load_material
+    from offline.training.trainer_arguments import check_device
+
+    check_device(job.device)
+    size, embedder = sized(job), LocalEmbedder(ModelPaths.below(Path(job.home)).embedder)
+    session.tell("reading the examples and embedding their news")
+    material = load_material(Path(job.examples), embedder, Api(), most_readers=job.readers, beyond=job.beyond)
+    return run_on(job, size, material, session)
+
+
+def run_on(job: TrainingJob, size: Size, material: Material, session: Session) -> RunManifest:
+    """The same with the material at hand."""
+    from offline.training.bases import ensure_base
+    from offline.training.student import train_student
+    from offline.training.teacher import train_teacher, train_warm_start
+
+    folder = Path(job.folder)
+    if job.kind == "student":
+        if not job.teacher:
+            raise UsageError("a student needs a teacher: name the folder of its run")
+        finished_run(Path(job.teacher))
+        teacher = Path(job.teacher) / MODEL
+        return train_student(folder, material, size, teacher, session, base=job.base or None, method=job.method)
+    base = ensure_base(job.base or size.base, Path(job.home))
+    if job.kind == "warm-start":
+        return train_warm_start(folder, material, size.name, size.warm_start, base, session)
+    return train_teacher(folder, material, size, base, session, warm_start=job.warm_start)
+
+
+def sized(job: TrainingJob) -> Size:
+    """The size with what the job changes of it."""
+    size = size_of(job.size)
+    teacher = msgspec.structs.replace(size.teacher, reward_weights=job.reward_weights)
+    student = msgspec.structs.replace(size.student, layers=job.layers or size.student.layers)
+    warm_start = size.warm_start
+    if job.steps and job.kind == "warm-start":
+        warm_start = msgspec.structs.replace(warm_start, steps=job.steps)
+    elif job.steps and job.kind == "teacher":
+        teacher = msgspec.structs.replace(teacher, steps=job.steps)
+    elif job.steps:
+        student = msgspec.structs.replace(student, steps=job.steps)
+    return msgspec.structs.replace(size, warm_start=warm_start, teacher=teacher, student=student)
+
+
+def main(path: str) -> int:
+    """Run the job in a file; progress goes to standard error, a line for each step."""
+    try:
+        job = msgspec.json.decode(Path(path).read_bytes(), type=TrainingJob)
+        run_job(job, Session(device=job.device, watch=_write_line, tell=_write, now_ms=int(time.time() * 1000)))
+    except KeyboardInterrupt:
+        return 130
+    except KeenstreamError as error:
+        _write(str(error))
+        return 2 if isinstance(error, UsageError) else 1
+    return 0
+
+
+def _write(sentence: str) -> None:
+    sys.stderr.write(f"{sentence}\n")
+
+
+def _write_line(progress: Progress) -> None:
+    left = f", {progress.seconds_left:.0f} s left" if progress.seconds_left is not None else ""
+    _write(f"{progress.stage}: step {progress.step} of {progress.steps}{left}")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

@@ -1,0 +1,76 @@
+"""Prepared examples as the material of a run: no run looks at the readers that are reported on.
+
+Training readers teach; validation readers, seen at a later moment, guard the run and choose nothing else. The index
+that rewards and proposals search ends where the last training window ends; recall is measured in the pool of the later
+moment, as everywhere (offline/evaluate/protocol.py).
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from offline.evaluate.held_out import pool_at
+from offline.simulate.impressions import FRESH_MS
+from offline.training.example_set import load_articles, load_split, read_manifest
+from offline.training.examples import Example, SplitName
+from offline.training.material import Material, Rank, checked_material, make_market, make_rank
+from offline.training.news_index import NewsIndex, TextVectors
+from offline.training.proposals import TrainingReader
+from offline.training.rewards import make_rewards
+from schemas.article import Article
+from schemas.clients.models import Embedder
+from schemas.config import Api
+from schemas.errors import UsageError
+
+MOST_GUARDS = 200  # validation readers whose lists are written at each measure
+
+
+def load_material(
+    folder: Path, embedder: Embedder, api: Api, *, most_readers: int | None = None, beyond: Sequence[str] = ()
+) -> Material:
+    """The first `most_readers` training examples with clicks; `beyond` names rewards that the paper does not have."""
+    manifest, articles = read_manifest(folder), load_articles(folder)
+    training, validation = _with_clicks(folder, "training"), _with_clicks(folder, "validation")[:MOST_GUARDS]
+    if not training or not validation:
+        raise UsageError(
+            f"{folder} has {len(training)} training and {len(validation)} validation examples with clicks: prepare a "
+            "longer log, or one of more readers"
+        )
+    training = training[:most_readers]
+    news = training_news(articles, training)
+    index = NewsIndex(news, TextVectors(embedder))
+    index.check_covers(min(row.at_ms for row in training))
+    return checked_material(
+        Material(
+            training=[as_reader(row) for row in training],
+            held_out=[as_reader(row) for row in validation],
+            market=make_market(index, news),
+            rank=held_out_rank(articles, validation, embedder, api),
+            rewards=make_rewards(index, beyond=beyond),
+            data_sha256=manifest.content_sha256,
+        )
+    )
+
+
+def training_news(articles: Sequence[Article], training: Sequence[Example]) -> list[Article]:
+    """What could be shown from the first training moment to the end of the last window; nothing later."""
+    last_ms = max(row.until_ms for row in training)
+    pool = pool_at(articles, min(row.at_ms for row in training), fresh_ms=FRESH_MS)
+    return [article for article in pool if article.published_at <= last_ms]
+
+
+def held_out_rank(articles: Sequence[Article], rows: Sequence[Example], embedder: Embedder, api: Api) -> Rank:
+    """Ranking in the pool of these examples' moment."""
+    return make_rank(pool_at(articles, min(row.at_ms for row in rows), fresh_ms=FRESH_MS), embedder, api)
+
+
+def reported_readers(folder: Path, most: int) -> list[Example]:
+    """Examples of readers that no run has seen, for the checks of a release."""
+    return _with_clicks(folder, "held_out")[:most]
+
+
+def as_reader(row: Example) -> TrainingReader:
+    return TrainingReader(user_id=row.user_id, profile=row.profile, clicked=row.clicked)
+
+
+def _with_clicks(folder: Path, split: SplitName) -> list[Example]:
+    return [row for row in load_split(folder, split) if row.clicked]
