@@ -11,12 +11,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from keenstream.commands.console import JSON_OPTION, console, count_progress, print_json
-from schemas.errors import KeenstreamError
+from schemas.errors import KeenstreamError, UsageError
 
 if TYPE_CHECKING:  # Beam, duckdb and scipy load when a command runs
     from offline.experiments.definition import Analysis
+    from offline.experiments.offpolicy_report import OffPolicyReport
+    from offline.experiments.power_report import PowerReport
     from offline.experiments.report import Report
     from offline.experiments.runners import RunnerSettings
+    from offline.experiments.tally import Tally
+    from offline.experiments.trust import LogCounts
 
 BLOCKED = 3  # exit code
 
@@ -60,19 +64,144 @@ def analyse(
     _judge(report, analysis, out)
 
 
+@app.command("power")
+def power(
+    config: Config,
+    log: Annotated[Path | None, typer.Option("--log", help="The log so far; or give --mean and --variance.")] = None,
+    mean: Annotated[float | None, typer.Option(help="Guessed mean of the primary metric over readers.")] = None,
+    variance: Annotated[float | None, typer.Option(help="Guessed variance over readers.")] = None,
+    daily_users: Annotated[float | None, typer.Option(min=0, help="New readers a day, in both arms.")] = None,
+    lift: Annotated[float, typer.Option(help="The relative lift that should be found.")] = 0.02,
+    wanted: Annotated[float, typer.Option("--power", min=0.01, max=0.999, help="The chance to find it.")] = 0.8,
+    runner: Runner = "FnApiRunner",
+    workers: Workers = 1,
+    beam: BeamOptions = [],  # noqa: B006  # typer copies it
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """Say how many readers and days the primary metric needs, and which lift the readers so far can show.
+
+    Example: `keenstream experiment power path.toml --log archive --lift 0.03`
+    """
+    from offline.experiments.definition import read_analysis
+    from offline.experiments.power_report import power_from_guess, power_from_log
+
+    analysis = read_analysis(config)
+    if log is not None:
+        tally = _tally(analysis, log, _settings(runner, workers, beam))
+        found = power_from_log(tally, analysis, lift=lift, power=wanted)
+    elif mean is not None and variance is not None:
+        found = power_from_guess(
+            analysis, mean=mean, variance=variance, lift=lift, power=wanted, daily_users=daily_users
+        )
+    else:
+        raise UsageError("give --log DIR, or both --mean and --variance")
+    if as_json:
+        print_json(found)
+    else:
+        for row in found:
+            console.print(_power_sentence(row), markup=False, soft_wrap=True)
+
+
+@app.command("offpolicy")
+def offpolicy(
+    config: Config,
+    log: Log,
+    out: Out,
+    runner: Runner = "FnApiRunner",
+    workers: Workers = 1,
+    beam: BeamOptions = [],  # noqa: B006  # typer copies it
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """Judge other policies by a log of propensities: offpolicy.json. Exit code 3 when the log cannot bear a figure.
+
+    Example: `keenstream experiment offpolicy path.toml --log archive --out report`
+    """
+    import time
+
+    from offline.experiments.definition import read_analysis
+    from offline.experiments.offpolicy_run import evaluate_policies
+
+    analysis = read_analysis(config)
+    settings = _settings(runner, workers, beam)
+    with _progress() as progress:
+        report = evaluate_policies(
+            analysis, log, out, now_ms=int(time.time() * 1000), settings=settings, progress=progress
+        )
+    if as_json:
+        print_json(report)
+    else:
+        _print_policies(report, out)
+    _check_quarantine(report.log, analysis, out)
+    if report.refused:
+        raise typer.Exit(BLOCKED)
+
+
+def _tally(analysis: "Analysis", log: Path, settings: "RunnerSettings") -> "Tally":
+    import tempfile
+    import time
+
+    from offline.experiments.analyse import read_tally
+
+    with tempfile.TemporaryDirectory() as scratch, _progress() as progress:
+        return read_tally(
+            analysis, log, Path(scratch), now_ms=int(time.time() * 1000), settings=settings, progress=progress
+        )
+
+
+def _power_sentence(row: "PowerReport") -> str:
+    parts = [
+        f"{row.arm}: {row.users_needed:,} readers in both arms find a lift of {row.lift:.1%} of {row.metric} "
+        f"with a chance of {row.power:.0%}"
+    ]
+    if row.users is not None and row.detectable_lift is not None and row.power_so_far is not None:
+        parts.append(
+            f"the {row.users:,} of {row.days} days so far find it with {row.power_so_far:.0%}, "
+            f"and {row.detectable_lift:.1%} with {row.power:.0%}"
+        )
+    still = row.days_still_needed
+    if still is not None:
+        parts.append("no more days are needed" if still == 0 else f"{still:,} more days at the present traffic")
+    elif row.users is not None:
+        parts.append("nobody new comes any more")
+    return "; ".join(parts)
+
+
+def _print_policies(report: "OffPolicyReport", out: Path) -> None:
+    from rich.table import Table
+
+    table = Table("policy", "estimator", "value", "interval", "minus logged", "interval")
+    for policy in report.policies:
+        console.print(f"{policy.policy}: {policy.status}: {policy.sentence}", markup=False, soft_wrap=True)
+        apart = {row.estimator: row for row in policy.differences}
+        for row in policy.values:
+            other = apart.get(row.estimator)
+            cells = [f"{row.value:.5f}", f"{row.interval.low:.5f} to {row.interval.high:.5f}"]
+            cells += (
+                [f"{other.value:+.5f}", f"{other.interval.low:+.5f} to {other.interval.high:+.5f}"] if other else []
+            )
+            table.add_row(policy.policy, row.estimator, *cells)
+    if table.row_count:
+        console.print(table)
+    console.print(f"written to {out}", markup=False, soft_wrap=True)
+
+
 def _judge(report: "Report", analysis: "Analysis", out: Path) -> None:
     """The exit code: 1 for a log with too many bad rows, 3 for another check that blocks the answer."""
-    from offline.experiments.quarantine import FOLDER
     from offline.experiments.trust import blocked
 
-    log = report.log
+    _check_quarantine(report.log, analysis, out)
+    if blocked(report.trust):
+        raise typer.Exit(BLOCKED)
+
+
+def _check_quarantine(log: "LogCounts", analysis: "Analysis", out: Path) -> None:
+    from offline.experiments.quarantine import FOLDER
+
     if log.quarantined > analysis.trust.max_quarantined_share * log.rows:
         raise KeenstreamError(
             f"{log.quarantined:,} of {log.rows:,} rows are bad, more than trust.max_quarantined_share = "
             f"{analysis.trust.max_quarantined_share:.2%}: {out / FOLDER} says which and why"
         )
-    if blocked(report.trust):
-        raise typer.Exit(BLOCKED)
 
 
 def _print_report(report: "Report", out: Path) -> None:

@@ -4,29 +4,31 @@ import hashlib
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import apache_beam as beam
 import msgspec
 
 from offline.experiments.definition import Analysis
 from offline.experiments.job import build_pipeline
-from offline.experiments.log_columns import Kind, log_columns
+from offline.experiments.log_columns import Column, Kind, log_columns
 from offline.experiments.log_files import Part, Slice, cut_files, find_files, make_parts
 from offline.experiments.plan import Plan, buckets_for
 from offline.experiments.quarantine import FOLDER
 from offline.experiments.report import LogInput, Report, build_report
 from offline.experiments.runners import RunnerSettings, pipeline_options
-from offline.experiments.tally_file import Totals, read_totals
+from offline.experiments.tally import Tally
+from offline.experiments.tally_file import read_totals
 from schemas.errors import UsageError
 
 REPORT: Final = "report.json"
 PART_ROWS: Final = 1_000_000
 _POLL_SECONDS: Final = 0.5
 
+Build = Callable[[beam.Pipeline, Plan], Any]
 Progress = Callable[[str, int, int], None]  # a step, how much of it is done, of how much
 
 
@@ -45,17 +47,37 @@ def analyse(
     """
     with scratch_folder(out) as scratch:
         plan, given = make_plan(analysis, log, out, scratch, now_ms)
-        totals = run_job(plan, settings, progress)
+        run_pipeline(plan, build_pipeline, settings, progress)
+        totals = read_totals(plan.result_path)
     report = build_report(totals.tally, analysis, totals.log, watermark_ms=totals.watermark_ms, given=given)
     write_report(report, out / REPORT)
     return report
 
 
-def make_plan(analysis: Analysis, log: Path, out: Path, scratch: Path, now_ms: int) -> tuple[Plan, LogInput]:
-    """All files found, their columns checked; nothing of them is read yet."""
+def read_tally(
+    analysis: Analysis,
+    log: Path,
+    out: Path,
+    *,
+    now_ms: int,
+    settings: RunnerSettings = RunnerSettings(),  # noqa: B008  # frozen
+    progress: Progress = lambda step, done, total: None,
+) -> Tally:
+    """Only the cells, without a report."""
+    with scratch_folder(out) as scratch:
+        plan, _ = make_plan(analysis, log, out, scratch, now_ms)
+        run_pipeline(plan, build_pipeline, settings, progress)
+        return read_totals(plan.result_path).tally
+
+
+def make_plan(
+    analysis: Analysis, log: Path, out: Path, scratch: Path, now_ms: int, extra: Sequence[Column] = ()
+) -> tuple[Plan, LogInput]:
+    """All files found, their columns checked; nothing of them is read yet. `extra`: further columns of exposures."""
     if not log.is_dir():
         raise UsageError(f"--log {log} is no folder")
-    columns = {kind: tuple(log_columns(kind, analysis.log)) for kind in _KINDS}
+    columns = {kind: log_columns(kind, analysis.log) for kind in _KINDS}
+    columns["exposures"] += extra
     files = {kind: find_files(log, _place(analysis, kind)) for kind in _KINDS}
     if not files["exposures"]:
         raise UsageError(f"there are no exposures at {log / analysis.log.exposures}: Parquet, JSONL or CSV files")
@@ -65,8 +87,8 @@ def make_plan(analysis: Analysis, log: Path, out: Path, scratch: Path, now_ms: i
         parts += make_parts(kind, slices[kind], part_rows=PART_ROWS, first=len(parts))
     plan = Plan(
         analysis=analysis,
-        exposure_columns=columns["exposures"],
-        outcome_columns=columns["outcomes"],
+        exposure_columns=tuple(columns["exposures"]),
+        outcome_columns=tuple(columns["outcomes"]),
         parts=tuple(parts),
         buckets=buckets_for(sum(part.rows for part in parts)),
         scratch=str(scratch),
@@ -76,15 +98,14 @@ def make_plan(analysis: Analysis, log: Path, out: Path, scratch: Path, now_ms: i
     return plan, _input(log, [path for kind in _KINDS for path in files[kind]])
 
 
-def run_job(plan: Plan, settings: RunnerSettings, progress: Progress) -> Totals:
+def run_pipeline(plan: Plan, build: Build, settings: RunnerSettings, progress: Progress) -> None:
     """Blocks until the runner is done. UsageError for a file that broke while it was read."""
     with _watched(plan, progress):
         pipeline = beam.Pipeline(options=pipeline_options(settings))
-        build_pipeline(pipeline, plan)
+        build(pipeline, plan)
         pipeline.run().wait_until_finish()
     if plan.fault_path.is_file():
         raise UsageError(plan.fault_path.read_text(encoding="utf-8"))
-    return read_totals(plan.result_path)
 
 
 @contextmanager
@@ -99,7 +120,7 @@ def scratch_folder(out: Path) -> Iterator[Path]:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def write_report(report: Report, path: Path) -> None:
+def write_report(report: msgspec.Struct, path: Path) -> None:
     scratch = path.with_suffix(".tmp")
     scratch.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
     scratch.replace(path)

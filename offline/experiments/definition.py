@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from offline.experiments.gates import Gates
 from schemas.errors import UsageError
 from schemas.experiment import Experiment, Name, Share, check_experiment
 from schemas.names import Topic
@@ -72,6 +73,28 @@ class LogFiles(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     check_assignment: bool = True  # False: another system than `assign_arm` drew the arms
 
 
+class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Another policy, by exactly one of the two: what to show is judged by a log, not by this system.
+
+    `column`: of the exposures, with the probability that this policy puts the shown article at its place.
+    `exploration`: the ranking that was logged, with this share of answers in random order (schemas/exploration.py).
+    """
+
+    name: Name
+    column: str | None = None
+    exploration: Share | None = None
+
+
+class OffPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What `keenstream experiment offpolicy` asks. Differences are to the logged policy."""
+
+    policies: Annotated[tuple[Policy, ...], msgspec.Meta(min_length=1)]
+    arms: tuple[Name, ...] = ()  # whose answers are read; default: the arms that explore, or all when none does
+    reward: Literal["click", "dwell"] = "click"  # of the shown article, within the window: 1, or the seconds
+    clip: Annotated[float, msgspec.Meta(ge=1)] = 10.0  # the largest weight of the clipped estimate
+    gates: Gates = Gates()
+
+
 class Analysis(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One experiment, its metrics, and how certain the answer must be."""
 
@@ -93,6 +116,7 @@ class Analysis(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     bot_requests: Annotated[int, msgspec.Meta(gt=0)] = 3_000
     trust: Trust = Trust()
     log: LogFiles = LogFiles()
+    offpolicy: OffPolicy | None = None
 
     @property
     def arms(self) -> tuple[str, ...]:
@@ -132,7 +156,21 @@ def check_analysis(analysis: Analysis) -> Analysis:
             raise UsageError("starts_at and ends_at need a time zone, as in 2026-11-01T00:00:00Z")
     for metric in analysis.metrics:
         _check_metric(metric)
+    if analysis.offpolicy is not None:
+        _check_policies(analysis.offpolicy, analysis.experiment)
     return analysis
+
+
+def _check_policies(asked: OffPolicy, experiment: Experiment) -> None:
+    names = [policy.name for policy in asked.policies]
+    if len(set(names)) < len(names):
+        raise UsageError("offpolicy.policies: two of them have the same name")
+    for policy in asked.policies:
+        if (policy.column is None) == (policy.exploration is None):
+            raise UsageError(f"offpolicy.policies: {policy.name} needs either a column or a share of exploration")
+    for arm in asked.arms:
+        if experiment.arm(arm) is None:
+            raise UsageError(f"offpolicy.arms: there is no arm {arm}")
 
 
 def _check_metric(metric: Metric) -> None:

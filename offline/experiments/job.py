@@ -15,6 +15,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.ipc as ipc
 
+from offline.experiments.adding import AddUp, Node
 from offline.experiments.caps import ValueCounts, caps_of, count_values, merged_counts
 from offline.experiments.definition import Analysis
 from offline.experiments.fold import FoldCounts, fold_users
@@ -26,7 +27,6 @@ from offline.experiments.tally_file import Totals, write_totals
 from offline.experiments.trust import LogCounts
 from schemas.experiment import assign_arm
 
-Node = tuple[int, int]  # level and number of a node of the tree of buckets
 Caps = dict[int, float]  # by metric number
 CapCounts = dict[int, ValueCounts]
 
@@ -57,18 +57,7 @@ class CappedBucket(msgspec.Struct, frozen=True):
 
 def build_pipeline(pipeline: beam.Pipeline, plan: Plan) -> Any:
     """The whole job on `pipeline`; it ends in the file `plan.result_path`."""
-    splits = (
-        pipeline
-        | "Parts of the log" >> beam.Create(list(plan.parts), reshuffle=True)
-        | "Check rows and split them by reader" >> beam.Map(split_part, plan)
-    )
-    folded = (
-        splits
-        | "Wait for all parts" >> beam.CombineGlobally(beam.combiners.ToListCombineFn()).without_defaults()
-        | "Buckets of readers" >> beam.FlatMap(buckets_of, plan)
-        | "Spread the buckets" >> beam.Reshuffle()
-        | "Fold readers" >> beam.Map(fold_bucket, plan)
-    )
+    folded = read_log(pipeline, plan) | "Fold readers" >> beam.Map(fold_bucket, plan)
     return (
         folded
         | "Wait for all buckets" >> beam.CombineGlobally(beam.combiners.ToListCombineFn()).without_defaults()
@@ -77,6 +66,18 @@ def build_pipeline(pipeline: beam.Pipeline, plan: Plan) -> Any:
         | "Tally" >> beam.Map(tally_bucket, plan)
         | "Add up" >> beam.CombineGlobally(AddUp()).without_defaults()
         | "Write the totals" >> beam.Map(write_totals, str(plan.result_path))
+    )
+
+
+def read_log(pipeline: beam.Pipeline, plan: Plan) -> Any:
+    """Buckets of readers, every row of whom lies in the files that a bucket names."""
+    return (
+        pipeline
+        | "Parts of the log" >> beam.Create(list(plan.parts), reshuffle=True)
+        | "Check rows and split them by reader" >> beam.Map(split_part, plan)
+        | "Wait for all parts" >> beam.CombineGlobally(beam.combiners.ToListCombineFn()).without_defaults()
+        | "Buckets of readers" >> beam.FlatMap(buckets_of, plan)
+        | "Spread the buckets" >> beam.Reshuffle()
     )
 
 
@@ -137,41 +138,6 @@ def tally_bucket(capped: CappedBucket, plan: Plan) -> tuple[Node, Totals]:
         tally = tally_users(reader.read_all(), plan.analysis.metrics, caps, bucket.counts)
     totals = Totals(tally=tally, log=bucket.log, watermark_ms=bucket.watermark_ms, caps=caps)
     return (0, bucket.number), totals
-
-
-class AddUp(beam.CombineFn):  # type: ignore[misc]  # Beam is untyped here
-    """Totals of buckets, added along a fixed binary tree of bucket numbers.
-
-    Rounding depends on the order of additions, and a runner adds in any. Only siblings are added, whenever both are
-    there, so the same log gives the same bits on every runner, and an accumulator stays small.
-    """
-
-    def create_accumulator(self) -> dict[Node, Totals]:
-        return {}
-
-    def add_input(self, nodes: dict[Node, Totals], leaf: tuple[Node, Totals]) -> dict[Node, Totals]:
-        return self.merge_accumulators([nodes, dict([leaf])])
-
-    def merge_accumulators(self, accumulators: Iterable[dict[Node, Totals]]) -> dict[Node, Totals]:
-        merged: dict[Node, Totals] = {}
-        for nodes in accumulators:
-            for node, totals in nodes.items():
-                _insert(merged, node, totals)
-        return merged
-
-    def extract_output(self, nodes: dict[Node, Totals]) -> Totals:
-        total, *rest = [nodes[node] for node in sorted(nodes, key=lambda node: (-node[0], node[1]))]
-        for totals in rest:
-            total = total + totals
-        return total
-
-
-def _insert(nodes: dict[Node, Totals], node: Node, totals: Totals) -> None:
-    while (sibling := (node[0], node[1] ^ 1)) in nodes:
-        other = nodes.pop(sibling)
-        totals = totals + other if node < sibling else other + totals
-        node = (node[0] + 1, node[1] // 2)
-    nodes[node] = totals
 
 
 def _with_assignments(log: LogCounts, users: pa.Table, analysis: Analysis) -> LogCounts:

@@ -13,6 +13,7 @@ import numpy as np
 from scipy import stats
 
 from offline.experiments.comparison import Interval
+from offline.experiments.gates import Gates
 from offline.experiments.moments import Floats, Moments, NotEnoughData
 
 Estimator = Literal["logged", "ips", "snips", "clipped", "direct", "doubly-robust"]
@@ -26,7 +27,8 @@ CLIPPED_REWARD: Final = 4
 DIRECT: Final = 5  # the reward model's value of the target policy
 CORRECTED: Final = 6  # the same + w (reward - the model's value of what was shown)
 SQUARED_WEIGHT: Final = 7
-COLUMNS: Final = 8
+CLIPPED_WEIGHT: Final = 8
+COLUMNS: Final = 9
 
 _TERMS: Final[dict[Estimator, tuple[int, int]]] = {
     "logged": (REWARD, ROWS),
@@ -47,14 +49,6 @@ class Log(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     target: Floats  # with which the other policy puts it there
     predicted: Floats  # the reward model for the shown item; zeros without a model
     predicted_target: Floats  # the reward model's mean under the other policy; zeros without a model
-
-
-class Gates(msgspec.Struct, frozen=True, kw_only=True):
-    """What must hold before any figure is shown."""
-
-    min_effective_rows: float = 1_000.0
-    max_weight_share: float = 0.05  # of one row in the sum of all weights
-    mean_weight_errors: float = 3.0  # standard errors between the mean weight and 1: support is missing otherwise
 
 
 class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,6 +73,11 @@ class Value(msgspec.Struct, frozen=True, kw_only=True):
 def user_sums(log: Log, *, clip: float = 10.0) -> Floats:
     """[users, COLUMNS]: the per-user sums. Raises NotEnoughData for a log that no estimator can use."""
     check_propensities(log)
+    return row_sums(log, clip=clip)
+
+
+def row_sums(log: Log, *, clip: float = 10.0) -> Floats:
+    """The same for a part of a log that `check_propensities` need not accept by itself: a bucket of its users."""
     weight = log.target / log.propensity
     terms = np.column_stack(
         [
@@ -90,6 +89,7 @@ def user_sums(log: Log, *, clip: float = 10.0) -> Floats:
             log.predicted_target,
             log.predicted_target + weight * (log.reward - log.predicted),
             weight**2,
+            np.minimum(weight, clip),
         ]
     )
     users, at = np.unique(log.user, return_inverse=True)
@@ -150,10 +150,24 @@ def value(moments: Moments, estimator: Estimator, *, alpha: float = 0.05) -> Val
     )
 
 
+def clip_bias_bound(moments: Moments, largest_reward: float) -> float:
+    """The most that clipping takes off: rewards are 0 to `largest_reward`, and weights are 1 on average, so what was
+    cut is at most (1 - mean clipped weight) times it (Bottou et al. 2013, section 4.4)."""
+    kept = _ratio(moments, CLIPPED_WEIGHT, ROWS).value
+    return max(0.0, 1 - kept) * largest_reward
+
+
 def difference_sums(production: Log, other: Log, *, clip: float = 10.0) -> Floats:
     """Per-user sums for `other` minus `production`, two policies on the same rows: the weights are paired, so what both
     would do alike cancels (ROWS stay, and WEIGHT is the other policy's)."""
-    sums, baseline = user_sums(other, clip=clip), user_sums(production, clip=clip)
+    check_propensities(production)
+    check_propensities(other)
+    return paired_sums(production, other, clip=clip)
+
+
+def paired_sums(production: Log, other: Log, *, clip: float = 10.0) -> Floats:
+    """The same for a part of a log, unchecked."""
+    sums, baseline = row_sums(other, clip=clip), row_sums(production, clip=clip)
     for column in (REWARD, WEIGHTED_REWARD, CLIPPED_REWARD, DIRECT, CORRECTED):
         sums[:, column] -= baseline[:, column]
     return sums

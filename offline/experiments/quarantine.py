@@ -21,6 +21,7 @@ from schemas.experiment import HOLDOUT
 
 Mask = NDArray[np.bool_]
 FOLDER: Final = "quarantine"
+TARGET: Final = "target_"  # a column of exposures: a policy's probability of what was shown (definition.Policy)
 EARLIEST_MS: Final = 946_684_800_000  # the year 2000: 1970 is what a producer without a clock sends
 LONGEST_DWELL_SECONDS: Final = 86_400
 SCHEMA: Final = pa.schema(
@@ -91,6 +92,8 @@ def _contract_rules(columns: Sequence[Column]) -> list[Rule]:
             found.append(Rule(column.name, "null", lambda rows, name=column.name: pc.is_null(rows[name])))  # type: ignore[misc]
         if column.name.endswith("_id"):
             found.append(Rule(column.name, "empty", lambda rows, name=column.name: pc.equal(rows[name], "")))  # type: ignore[misc]
+        if column.name.startswith(TARGET):
+            found.append(Rule(column.name, "not between 0 and 1", lambda rows, name=column.name: _outside(rows[name])))  # type: ignore[misc]
         if column.type == "time":
             found.append(
                 Rule(column.name, "before 2000", lambda rows, name=column.name: pc.less(rows[name], EARLIEST_MS))  # type: ignore[misc]
@@ -159,6 +162,10 @@ def _outcome_rules() -> list[Rule]:
             lambda rows: pc.and_(pc.not_equal(rows["kind"], "visit"), pc.is_null(rows["article_id"])),
         ),
     ]
+
+
+def _outside(values: Any) -> Any:
+    return pc.invert(pc.and_(pc.greater_equal(values, 0), pc.less_equal(values, 1)))
 
 
 def _bool(mask: Any, rows: int) -> Mask:

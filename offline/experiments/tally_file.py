@@ -53,7 +53,7 @@ def write_totals(totals: Totals, path: str) -> str:
         caps=totals.caps,
     )
     scratch = Path(path).with_suffix(".tmp")
-    scratch.write_bytes(msgspec.json.encode(file, enc_hook=_listed))
+    scratch.write_bytes(msgspec.json.encode(file, enc_hook=listed))
     scratch.replace(path)
     return path
 
@@ -61,16 +61,16 @@ def write_totals(totals: Totals, path: str) -> str:
 def read_totals(path: Path) -> Totals:
     if not path.is_file():
         raise KeenstreamError("the job ended without a result: see its log above")
-    file = msgspec.json.decode(path.read_bytes(), type=_File, dec_hook=_array)
+    file = msgspec.json.decode(path.read_bytes(), type=_File, dec_hook=array)
     tally = Tally({row.key: row.cell for row in file.cells}, file.counts)
     return Totals(tally=tally, log=file.log, watermark_ms=file.watermark_ms, caps=file.caps)
 
 
-def _listed(value: Any) -> Any:
+def listed(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return value.tolist()
     raise NotImplementedError(type(value).__name__)
 
 
-def _array(kind: type, value: Any) -> Any:
+def array(kind: type, value: Any) -> Any:
     return np.asarray(value, dtype=np.float64)
