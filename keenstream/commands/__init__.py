@@ -21,6 +21,7 @@ def application() -> typer.Typer:
         schemas,
         show,
         simulate,
+        train,
         worker,
     )
     from keenstream.stack.command import app as stack
@@ -40,6 +41,7 @@ def application() -> typer.Typer:
     app.add_typer(experiment.app, name="experiment")
     app.add_typer(api_key.app, name="api-key")
     app.add_typer(schemas.app, name="schemas")
+    app.add_typer(train.app, name="train")
     app.command("demo")(demo.demo)
     app.command("prepare")(prepare.prepare)
     app.command("worker")(worker.worker)
