@@ -22,6 +22,7 @@ def application() -> typer.Typer:
         show,
         simulate,
         train,
+        train_models,
         worker,
     )
     from keenstream.stack.command import app as stack
@@ -41,6 +42,7 @@ def application() -> typer.Typer:
     app.add_typer(experiment.app, name="experiment")
     app.add_typer(api_key.app, name="api-key")
     app.add_typer(schemas.app, name="schemas")
+    train_models.add_commands(train.app)
     app.add_typer(train.app, name="train")
     app.command("demo")(demo.demo)
     app.command("prepare")(prepare.prepare)

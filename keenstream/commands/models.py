@@ -1,4 +1,4 @@
-"""`keenstream models build | list`."""
+"""`keenstream models build | list`; the commands of releases are added from releases.py."""
 
 import asyncio
 from typing import Annotated
@@ -6,9 +6,11 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from keenstream.commands import releases
 from keenstream.commands.console import JSON_OPTION, console, print_json
 
-app = typer.Typer(no_args_is_help=True, help="The served models: build them, see what is loaded.")
+app = typer.Typer(no_args_is_help=True, help="The served models: build, release, serve and take back.")
+releases.add_commands(app)
 
 
 @app.command("build")

@@ -13,11 +13,12 @@ import msgspec
 
 from offline.release.releases import SERVED, Release, check_prompt_version
 from offline.release.repository import add_version
+from offline.training.gates import HELD_OUT
+from offline.training.material import SIGNALS
 from schemas.errors import KeenstreamError, UsageError
 from schemas.names import Model
 
 HISTORY = "promoted.json"
-HELD_OUT, SIGNALS = "held_out", "signals_recall_at_10"  # scores of a run, Recall@10 of the same held-out readers
 
 
 class ModelServer(Protocol):
@@ -85,11 +86,7 @@ def rollback(repository: Path, server: ModelServer | None) -> Promoted | None:
 
 def check_worth(release: Release) -> None:
     """UsageError for a model that earns nothing: on held-out readers their own signals find at least as much."""
-    scores = release.run.scores
-    if HELD_OUT not in scores or SIGNALS not in scores:
-        raise UsageError(
-            "the run has no held-out scores to compare with the reader's own signals: use --force to serve it"
-        )
+    scores = release.scores
     if scores[HELD_OUT] <= scores[SIGNALS]:
         raise UsageError(
             f"release {release.number} finds {scores[HELD_OUT]:.3f} of what held-out readers click (Recall@10), their "

@@ -9,7 +9,7 @@ A release is checked before it is there; whether it is served is another step (p
 import re
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -20,18 +20,29 @@ from offline.release.manifest import read_manifest
 from offline.release.served_code import ServedStudent
 from offline.release.student import Progress, convert
 from offline.training.bases import load_base, save_model
+from offline.training.gates import HELD_OUT
 from offline.training.greedy import ListWriter
 from offline.training.manifest import RunManifest, finished_run
+from offline.training.material import SIGNALS
 from offline.training.run import MODEL
 from offline.training.vocabulary import tokenizer_sha256
 from schemas.errors import UsageError
 from schemas.names import Model
 from schemas.prompt import BARE
+from schemas.queries import parse_queries
 
 RECORD, SERVED = "release.json", "served"
 NAME = "keenstream-student"  # of the weights; a release's number is their version
 LEAST_OVERLAP = 0.7
 _NUMBER = re.compile(r"[1-9]\d*")
+
+
+class HeldOut(msgspec.Struct, frozen=True, kw_only=True):
+    """Readers that no run has seen, as a release is judged on them."""
+
+    prompts: Sequence[str]
+    recall: Callable[[Sequence[Sequence[str]]], float]  # one list of queries for each prompt -> mean Recall@10
+    signals: float  # the same of their own signals as queries
 
 
 class Release(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,6 +54,7 @@ class Release(msgspec.Struct, frozen=True, kw_only=True):
     tokenizer_sha256: str
     layers: int
     agreement: Agreement
+    scores: dict[str, float]  # Recall@10 on held-out readers, of the served lists and of the readers' own signals
     served_sha256: str
     released_at: int  # UTC ms
 
@@ -55,14 +67,14 @@ class Release(msgspec.Struct, frozen=True, kw_only=True):
 def release_run(
     run_folder: Path,
     releases: Path,
-    prompts: Sequence[str],
+    held_out: HeldOut,
     *,
     now_ms: int,
     progress: Progress,
     least_overlap: float = LEAST_OVERLAP,
     precision: str = "auto",
 ) -> Release:
-    """Merge, convert and check the model of a finished run; `prompts` are those of held-out readers."""
+    """Merge, convert and check the model of a finished run on held-out readers."""
     run = finished_run(run_folder)
     check_prompt_version(run.prompt_version)
     number = max(released(releases), default=0) + 1
@@ -70,53 +82,58 @@ def release_run(
 
     def fill(folder: Path) -> None:
         with tempfile.TemporaryDirectory(dir=releases, prefix=".merged-") as scratch:
-            made.append(_fill(folder, Path(scratch), run, run_folder, prompts, number, now_ms, progress, precision))
-        check_agreement(made[0].agreement, least_overlap)
-        (folder / RECORD).write_bytes(msgspec.json.format(msgspec.json.encode(made[0]), indent=2) + b"\n")
+            layers, served = _convert(run, run_folder, Path(scratch), folder / SERVED, number, progress)
+            trained = ListWriter(*load_base(scratch)[:2], max_new_tokens=list_length(run))
+            progress(f"writing {len(held_out.prompts)} lists with the trained and with the served weights")
+            before, after = trained.write(held_out.prompts), _served_lists(run, folder / SERVED, held_out, precision)
+        release = Release(
+            number=number,
+            run=run,
+            run_folder=str(run_folder),
+            tokenizer_sha256=run.tokenizer_sha256,
+            layers=layers,
+            agreement=check_agreement(agreement(before, after), least_overlap),
+            scores={HELD_OUT: held_out.recall([parse_queries(text) for text in after]), SIGNALS: held_out.signals},
+            served_sha256=served,
+            released_at=now_ms,
+        )
+        (folder / RECORD).write_bytes(msgspec.json.format(msgspec.json.encode(release), indent=2) + b"\n")
+        made.append(release)
 
     releases.mkdir(parents=True, exist_ok=True)
     build_folder(releases / str(number), fill)
     return made[0]
 
 
-def _fill(
-    folder: Path,
-    merged: Path,
-    run: RunManifest,
-    run_folder: Path,
-    prompts: Sequence[str],
-    number: int,
-    now_ms: int,
-    progress: Progress,
-    precision: str,
-) -> Release:
+def _convert(
+    run: RunManifest, run_folder: Path, merged: Path, served: Path, number: int, progress: Progress
+) -> tuple[int, str]:
+    """Number of blocks, and the hash of the served weights."""
     progress("merging the weights")
     trained = load_base(str(run_folder / MODEL))
     save_model(trained, merged)
     _same_tokenizer(run, merged, run_folder)
+    made_of = f"data {run.data_sha256[:12]}, weights {run.model_sha256[:12]}, commit {run.commit[:12]}"
     manifest = convert(
         merged,
-        folder / SERVED,
+        served,
         name=NAME,
         version=str(number),
         prompt_version=BARE,
-        source=f"{run.kind}, data {run.data_sha256[:12]}, weights {run.model_sha256[:12]}, commit {run.commit[:12]}",
+        source=f"{run.kind} run, {made_of}",
         progress=progress,
     )
-    progress(f"writing {len(prompts)} lists with the trained and with the served weights")
-    length = int(run.settings.get("max_new_tokens", 48))
-    before = ListWriter(trained.model, trained.tokenizer, max_new_tokens=length).write(prompts)
-    after = ServedStudent(folder / SERVED, max_new_tokens=length, precision=precision).write(list(prompts))
-    return Release(
-        number=number,
-        run=run,
-        run_folder=str(run_folder),
-        tokenizer_sha256=run.tokenizer_sha256,
-        layers=trained.model.config.num_hidden_layers,
-        agreement=agreement(before, after),
-        served_sha256=manifest.sha256,
-        released_at=now_ms,
-    )
+    return trained.model.config.num_hidden_layers, manifest.sha256
+
+
+def _served_lists(run: RunManifest, served: Path, held_out: HeldOut, precision: str) -> list[str]:
+    student = ServedStudent(served, max_new_tokens=list_length(run), precision=precision)
+    return student.write(list(held_out.prompts))
+
+
+def list_length(run: RunManifest) -> int:
+    """New tokens of a list, at most, as the run was trained."""
+    return int(run.settings.get("max_new_tokens", 48))
 
 
 def _same_tokenizer(run: RunManifest, merged: Path, run_folder: Path) -> None:

@@ -59,13 +59,11 @@ def releases(tmp_path: Path) -> Path:
 
 
 def release(number: int = 1, *, held_out: float = 0.2, prompt: str = "bare-1") -> Release:
-    scores = {"held_out": held_out, "signals_recall_at_10": 0.1}
-    run = RunManifest(
-        kind="student", size="tiny", settings={}, data_sha256="", base="", prompt_version=prompt, scores=scores
-    )
+    run = RunManifest(kind="student", size="tiny", settings={}, data_sha256="", base="", prompt_version=prompt)
     return Release(
         number=number, run=run, run_folder="", tokenizer_sha256="", layers=1,
         agreement=agreement(["a"], ["a"]), served_sha256="", released_at=0,
+        scores={"held_out": held_out, "signals_recall_at_10": 0.1},
     )  # fmt: skip
 
 
@@ -103,12 +101,6 @@ def test_what_does_not_beat_the_readers_own_signals_needs_force(repository: Path
         promote(poor, releases, repository, None, now_ms=5)
     assert versions(repository) == ["1"]
     assert promote(poor, releases, repository, None, now_ms=5, force=True).forced
-
-
-def test_without_scores_nothing_says_that_it_is_worth_it(repository: Path, releases: Path) -> None:
-    unknown = msgspec.structs.replace(release(), run=msgspec.structs.replace(release().run, scores={}))
-    with pytest.raises(UsageError, match="no held-out scores"):
-        promote(unknown, releases, repository, None, now_ms=5)
 
 
 def test_another_prompt_is_refused_even_by_force(repository: Path, releases: Path) -> None:

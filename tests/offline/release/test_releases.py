@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from offline.release.manifest import sha256_of
-from offline.release.releases import Release, read_release, release_run, released
+from offline.release.releases import HeldOut, Release, read_release, release_run, released
 from offline.training.bases import load_base, save_model, write_tiny
 from offline.training.manifest import RunManifest, write_run_manifest
 from offline.training.material import prompts_of
@@ -18,7 +18,7 @@ from offline.training.vocabulary import tokenizer_sha256
 from schemas.errors import KeenstreamError, UsageError
 from tests.offline.training.world import readers, write_tokenizer
 
-PROMPTS = prompts_of(readers(12))
+HELD_OUT = HeldOut(prompts=prompts_of(readers(12)), recall=lambda lists: len(lists) / 100, signals=0.25)
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,6 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         base=str(folder / "base"),
         prompt_version="bare-1",
         state="done",
-        scores={"held_out": 0.2, "signals_recall_at_10": 0.1},
         tokenizer_sha256=tokenizer_sha256(folder / "model"),
         model_sha256=sha256_of(weights_of(folder / "model")),
     )
@@ -46,13 +45,14 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def make(run: Path, releases: Path, **options: float) -> Release:
-    return release_run(run, releases, PROMPTS, now_ms=5, progress=lambda step: None, precision="f32", **options)
+    return release_run(run, releases, HELD_OUT, now_ms=5, progress=lambda step: None, precision="f32", **options)
 
 
 def test_a_pruned_run_becomes_a_release_that_writes_the_same_lists(run: Path, tmp_path: Path) -> None:
     release = make(run, tmp_path)
     assert (release.number, release.layers, release.model_version) == (1, 3, "keenstream-student-1")
-    assert release.agreement.lists == len(PROMPTS)
+    assert release.agreement.lists == 12
+    assert release.scores == {"held_out": 0.12, "signals_recall_at_10": 0.25}
     assert release.agreement.overlap > 0.9
     assert read_release(tmp_path, 1) == release
     assert make(run, tmp_path).number == 2

@@ -1,0 +1,116 @@
+"""`keenstream models release | promote | rollback`."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from keenstream.commands.console import JSON_OPTION, console, print_json, step_progress
+
+if TYPE_CHECKING:  # torch and OpenVINO load when a command runs
+    from offline.release.promotion import ModelServer
+    from offline.release.releases import Release
+
+Load = Annotated[
+    bool, typer.Option("--load/--no-load", help="Load it into the running Triton; else its next start serves it.")
+]
+
+
+def release(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run of `keenstream train`.")],
+    examples: Annotated[Path, typer.Option(help="Prepared examples: the release is judged on their held-out readers.")],
+    lists: Annotated[int, typer.Option(min=1, help="Held-out readers whose lists are compared and judged.")] = 200,
+    overlap: Annotated[float, typer.Option(min=0, max=1, help="Least mean overlap with the trained lists.")] = 0.7,
+    precision: Annotated[str, typer.Option(help="auto | f32 | bf16, of the comparison")] = "auto",
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """Merge, convert and check a trained model; it gets the next number and is not served yet.
+
+    Example: `keenstream models release runs/student --examples examples`
+    """
+    from keenstream.stack.folders import state_folder
+    from offline.release.judging import held_out_of
+    from offline.release.releases import release_run, releases_below
+
+    home = state_folder()
+    with step_progress("releasing") as progress:
+        held_out = held_out_of(examples, home, lists)
+        made = release_run(
+            run,
+            releases_below(home / "models"),
+            held_out,
+            now_ms=int(time.time() * 1000),
+            progress=progress,
+            least_overlap=overlap,
+            precision=precision,
+        )
+    if as_json:
+        print_json(made)
+    else:
+        _print_release(made)
+
+
+def promote(
+    number: Annotated[int, typer.Argument(min=1, help="Number of the release.")],
+    force: Annotated[bool, typer.Option(help="Also when it does not beat the reader's own signals.")] = False,
+    load: Load = True,
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """Serve a release: a new version beside the old one, loaded without an unload, asked once, or taken back.
+
+    Example: `keenstream models promote 3`
+    """
+    from keenstream.stack.folders import state_folder
+    from offline.release.models import ModelPaths
+    from offline.release.promotion import promote as promote_release
+    from offline.release.releases import read_release, releases_below
+
+    home = state_folder()
+    releases = releases_below(home / "models")
+    found, repository = read_release(releases, number), ModelPaths.below(home).repository
+    entry = promote_release(found, releases, repository, _server(load), now_ms=int(time.time() * 1000), force=force)
+    if as_json:
+        print_json(entry)
+    else:
+        console.print(f"{entry.model_version} is served as version {entry.version} of the student")
+
+
+def rollback(load: Load = True, as_json: bool = JSON_OPTION) -> None:
+    """Serve what was served before the latest promotion.
+
+    Example: `keenstream models rollback`
+    """
+    from keenstream.stack.folders import state_folder
+    from offline.release.models import ModelPaths
+    from offline.release.promotion import rollback as roll_back
+
+    entry = roll_back(ModelPaths.below(state_folder()).repository, _server(load))
+    if as_json:
+        print_json(entry)
+    else:
+        console.print(f"{entry.model_version if entry else 'the model of the set-up'} is served again")
+
+
+def add_commands(app: typer.Typer) -> None:
+    """To `keenstream models`."""
+    for command in (release, promote, rollback):
+        app.command(command.__name__)(command)
+
+
+def _server(load: bool) -> "ModelServer | None":
+    if not load:
+        return None
+    from keenstream.settings import resolve_config
+    from offline.release.triton_swap import TritonStudentServer
+
+    return TritonStudentServer(resolve_config().triton)
+
+
+def _print_release(made: "Release") -> None:
+    found = made.agreement
+    console.print(f"release {made.number}: {made.layers} blocks, {found.lists} lists compared")
+    console.print(f"  usable {found.valid:.0%} ({found.valid_before:.0%} as trained), overlap {found.overlap:.0%}")
+    for name, value in made.scores.items():
+        console.print(f"  {name}: {value:.3f}", markup=False)
+    console.print(f"`keenstream models promote {made.number}` serves it")

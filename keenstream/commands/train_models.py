@@ -1,0 +1,158 @@
+"""`keenstream train warm-start | teacher | student`: resumable runs on prepared examples."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from keenstream.commands.console import JSON_OPTION, console, count_progress, print_json
+
+if TYPE_CHECKING:  # torch loads when a command runs
+    from offline.training.manifest import RunManifest
+    from offline.training.progress import Progress
+    from offline.training.stage import Session
+
+Examples = Annotated[Path, typer.Argument(help="What `keenstream train prepare` wrote.")]
+Out = Annotated[Path, typer.Option("--out", help="Folder of the run; repeating the command resumes it.")]
+SizeOption = Annotated[str, typer.Option("--size", help="tiny | laptop | cluster")]
+Device = Annotated[str, typer.Option(help="cpu | cuda")]
+Base = Annotated[str, typer.Option("--base", help="Model to start from: a folder or a name; default: the size's own.")]
+Steps = Annotated[int | None, typer.Option(min=1, help="Steps of the last stage, instead of the size's.")]
+Readers = Annotated[int | None, typer.Option(min=2, help="Train on the first so many examples only.")]
+Minutes = Annotated[
+    float | None, typer.Option(min=0, help="Stop after so long with a checkpoint (exit code 1); repeat to go on.")
+]
+Beyond = Annotated[list[str], typer.Option("--reward", help="A reward that the paper does not have: hit, copying.")]
+Weights = Annotated[list[str], typer.Option("--weight", help="NAME=WEIGHT of a reward; 0 leaves it out.")]
+
+
+def warm_start(
+    examples: Examples,
+    out: Out,
+    size: SizeOption = "laptop",
+    device: Device = "cpu",
+    base: Base = "",
+    steps: Steps = None,
+    readers: Readers = None,
+    minutes: Minutes = None,
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """Fine-tune a model on the best lists for the training readers: what a teacher starts from.
+
+    Example: `keenstream train warm-start examples --out runs/warm --size tiny`
+    """
+    common = {"size": size, "device": device, "base": base, "steps": steps, "readers": readers}
+    _train({"kind": "warm-start", **common}, examples, out, minutes, as_json)
+
+
+def teacher(
+    examples: Examples,
+    out: Out,
+    size: SizeOption = "laptop",
+    device: Device = "cpu",
+    base: Base = "",
+    warm: Annotated[bool, typer.Option("--warm-start/--no-warm-start", help="First on chosen lists.")] = True,
+    steps: Steps = None,
+    readers: Readers = None,
+    reward: Beyond = [],  # noqa: B006  # typer copies it
+    weight: Weights = [],  # noqa: B006
+    minutes: Minutes = None,
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """Warm start, then Dr. GRPO with the rewards; it stops with the reason when a gate closes.
+
+    Example: `keenstream train teacher examples --out runs/teacher --size laptop --minutes 110`
+    """
+    common = {"size": size, "device": device, "base": base, "steps": steps, "readers": readers, "warm_start": warm}
+    rewards = {"beyond": tuple(reward), "reward_weights": _weights(weight)}
+    _train({"kind": "teacher", **common, **rewards}, examples, out, minutes, as_json)
+
+
+def student(
+    examples: Examples,
+    out: Out,
+    teacher: Annotated[Path, typer.Option(help="Folder of the teacher's run.")],
+    size: SizeOption = "laptop",
+    device: Device = "cpu",
+    method: Annotated[str, typer.Option(help="on-policy | supervised | none")] = "on-policy",
+    base: Base = "",
+    layers: Annotated[int | None, typer.Option(min=1, help="Blocks kept of the teacher, without --base.")] = None,
+    steps: Steps = None,
+    readers: Readers = None,
+    minutes: Minutes = None,
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """Distil a teacher into the most influential blocks of itself, or into a smaller model with its tokenizer.
+
+    Example: `keenstream train student examples --out runs/student --teacher runs/teacher --layers 12`
+    """
+    common = {"size": size, "device": device, "base": base, "steps": steps, "readers": readers}
+    own = {"kind": "student", "method": method, "teacher": str(teacher), "layers": layers}
+    _train(own | common, examples, out, minutes, as_json)
+
+
+def add_commands(app: typer.Typer) -> None:
+    """To `keenstream train`."""
+    app.command("warm-start")(warm_start)
+    app.command("teacher")(teacher)
+    app.command("student")(student)
+
+
+def _train(fields: dict[str, Any], examples: Path, out: Path, minutes: float | None, as_json: bool) -> None:
+    import msgspec
+
+    from keenstream.stack.folders import state_folder
+    from offline.training.job import TrainingJob, run_job
+    from schemas.errors import UsageError
+
+    try:
+        paths = {"folder": str(out), "examples": str(examples), "home": str(state_folder())}
+        job = msgspec.convert({**fields, **paths}, TrainingJob)
+    except msgspec.ValidationError as error:
+        raise UsageError(str(error)) from error
+    with _session(job.device, minutes) as session:
+        manifest = run_job(job, session)
+    if as_json:
+        print_json(manifest)
+    else:
+        _print_run(manifest, out)
+
+
+def _weights(pairs: list[str]) -> dict[str, float]:
+    from schemas.errors import UsageError
+
+    try:
+        return {name: float(value) for name, _, value in (pair.partition("=") for pair in pairs)}
+    except ValueError as error:
+        raise UsageError(f"--weight is NAME=WEIGHT, such as coverage=0.5: {error}") from error
+
+
+@contextmanager
+def _session(device: str, minutes: float | None) -> "Iterator[Session]":
+    from offline.training.stage import Session
+
+    until = time.monotonic() + minutes * 60 if minutes is not None else None
+    with count_progress() as bar:
+        task = bar.add_task("preparing", total=None)
+
+        def watch(progress: "Progress") -> None:
+            told = [f"{name} {progress.measures[name]:.3f}" for name in ("loss", "reward") if name in progress.measures]
+            bar.update(
+                task, description=" ".join([progress.stage, *told]), completed=progress.step, total=progress.steps
+            )
+
+        def tell(sentence: str) -> None:
+            bar.console.print(sentence, markup=False, soft_wrap=True)
+
+        yield Session(device=device, watch=watch, tell=tell, now_ms=int(time.time() * 1000), until=until)
+
+
+def _print_run(manifest: "RunManifest", out: Path) -> None:
+    ended = f"stopped: {manifest.reason}" if manifest.reason else "done"
+    console.print(f"{manifest.kind}, {manifest.steps} steps, {ended}", markup=False, soft_wrap=True)
+    for name, value in manifest.scores.items():
+        console.print(f"  {name}: {value:.3f}", markup=False)
+    console.print(f"model, curves and manifest are in {out}", markup=False, soft_wrap=True)
