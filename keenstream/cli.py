@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
 import logging
 import os
 import sys
+from collections.abc import Callable
 
 import typer
 from rich.console import Console
@@ -18,15 +19,15 @@ from schemas.errors import KeenstreamError, UsageError
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
-def main() -> None:
-    """Entry point of the `keenstream` script."""
+def main(build: Callable[[], typer.Typer] = application) -> None:
+    """Entry point of the `keenstream` script; `build` imports and gives the commands."""
     logging.basicConfig(level=os.environ.get("KEENSTREAM_LOG_LEVEL", "WARNING"), format=LOG_FORMAT)
     logging.getLogger("kafka.net").setLevel(logging.ERROR)  # it warns of its own slow starts, which nobody can mend
     errors = Console(stderr=True, highlight=False)
-    command = typer.main.get_command(application())
     try:
+        command = typer.main.get_command(build())
         sys.exit(command(standalone_mode=False))
-    except typer.Abort:  # what typer makes of Ctrl-C
+    except (typer.Abort, KeyboardInterrupt):  # typer makes an Abort of a Ctrl-C, but not of one during the imports
         errors.print("Interrupted.")
         sys.exit(130)
     except TyperException as error:

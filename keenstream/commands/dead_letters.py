@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
@@ -12,9 +12,11 @@ from rich.table import Table
 
 from keenstream.commands.console import JSON_OPTION, console, count_progress, print_json
 from keenstream.commands.moments import FORMS, moment_ms, told
-from schemas.config import Kafka
 from schemas.errors import KeenstreamError
-from stream.dead_letter_replay import Choice, StoredLetter, replay, replayable, stored_letters
+
+if TYPE_CHECKING:
+    from schemas.config import Kafka
+    from stream.dead_letter_replay import Choice, StoredLetter
 
 app = typer.Typer(
     no_args_is_help=True, help="Records that could not be processed, with the reason and the original bytes."
@@ -108,6 +110,7 @@ def replay_letters(
     Example: `keenstream dead-letters replay --reason "unknown schema" --since 2h --dry-run`
     """
     from keenstream.settings import resolve_config
+    from stream.dead_letter_replay import replayable
 
     chosen = _choice(reason, stage, since).of(_read())
     letters = replayable(chosen)
@@ -128,7 +131,8 @@ def replay_letters(
     _report(result, as_json)
 
 
-async def _send(letters: Sequence[StoredLetter], kafka: Kafka, on_sent: Callable[[int], None]) -> None:
+async def _send(letters: "Sequence[StoredLetter]", kafka: "Kafka", on_sent: Callable[[int], None]) -> None:
+    from stream.dead_letter_replay import replay
     from stream.producer import KafkaProducer
 
     async with KafkaProducer(kafka) as producer:
@@ -146,13 +150,15 @@ def _report(result: ReplayResult, as_json: bool) -> None:
         console.print(f"{result.skipped:,} were replayed before and have not failed again")
 
 
-def _choice(reason: str, stage: str, since: str) -> Choice:
+def _choice(reason: str, stage: str, since: str) -> "Choice":
+    from stream.dead_letter_replay import Choice
+
     now_ms = time.time_ns() // 1_000_000
     since_ms = moment_ms(since, option="--since", now_ms=now_ms) if since else 0
     return Choice(reason=reason, stage=stage, since_ms=since_ms)
 
 
-def _row(stored: StoredLetter) -> dict[str, str | int | bool]:
+def _row(stored: "StoredLetter") -> dict[str, str | int | bool]:
     letter = stored.letter
     return {
         "id": letter.letter_id,
@@ -165,9 +171,10 @@ def _row(stored: StoredLetter) -> dict[str, str | int | bool]:
     }
 
 
-def _read() -> list[StoredLetter]:
+def _read() -> "list[StoredLetter]":
     from keenstream.settings import resolve_config
     from schemas.names import Topic
+    from stream.dead_letter_replay import stored_letters
     from stream.topic_reader import read_topic
 
     return stored_letters(read_topic(resolve_config().kafka, Topic.DEAD_LETTERS))

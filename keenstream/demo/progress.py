@@ -1,6 +1,8 @@
 """How far the loop is with what was sent to it, read from its metrics; and the live view of that."""
 
 import msgspec
+from rich.console import Group, RenderableType
+from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from keenstream.demo.gauges import Gauges
@@ -54,19 +56,30 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
         return self.articles_done >= sent.articles and self.events_done >= sent.events and self.lag == 0
 
 
-def live_table(now: Progress, sent: Sent, seconds: float) -> Table:
-    """The live view."""
-    table = Table(title=f"keenstream, {seconds:.0f} s", title_justify="left")
-    for column in ("articles indexed", "events folded", "cleaned away", "signals stored", "lists written", "lag"):
-        table.add_column(column, justify="right")
-    table.add_column("freshness p50: signals, lists", justify="right")
-    table.add_row(
-        f"{now.articles_done:,} / {sent.articles:,}",
-        f"{now.events_folded:,} / {sent.events:,}",
-        f"{now.events_dropped:,}",
-        f"{now.signals_written:,}",
-        f"{now.lists_written + now.fallbacks_written:,}",
-        f"{now.lag:,}",
-        f"≤ {now.signals_p50_seconds:g} s, ≤ {now.lists_p50_seconds:g} s",
+def live_view(now: Progress, sent: Sent, seconds: float) -> RenderableType:
+    """What has come through so far, a line for each step of the loop; reads well from 80 columns on."""
+    rows = Table.grid(padding=(0, 2))
+    for column in ("step", "bar", "count"):
+        rows.add_column(column, justify="right" if column == "count" else "left", no_wrap=True)
+    rows.add_column("remark")
+    articles, events = min(now.articles_done, sent.articles), min(now.events_done, sent.events)
+    rows.add_row("articles indexed", _bar(articles, sent.articles), f"{articles:,} / {sent.articles:,}", "")
+    rows.add_row(
+        "events folded",
+        _bar(events, sent.events),
+        f"{events:,} / {sent.events:,}",
+        f"{now.events_dropped:,} cleaned away",
     )
-    return table
+    rows.add_row("signals stored", "", f"{now.signals_written:,}", _freshness(now.signals_p50_seconds))
+    lists = now.lists_written + now.fallbacks_written
+    rows.add_row("lists written", "", f"{lists:,}", _freshness(now.lists_p50_seconds))
+    rows.add_row("lag", "", f"{now.lag:,}", "records to be committed")
+    return Group(f"[bold]The loop at work[/], {seconds:.0f} s", rows)
+
+
+def _bar(done: int, total: int) -> ProgressBar:
+    return ProgressBar(total=max(1, total), completed=done, width=20)
+
+
+def _freshness(p50_seconds: float) -> str:
+    return f"median ≤ {p50_seconds:g} s from event" if p50_seconds else ""

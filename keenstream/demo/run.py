@@ -17,7 +17,7 @@ from keenstream.commands.console import console
 from keenstream.commands.feed import ingest_file, send_file
 from keenstream.commands.show import fetch_reader, print_reader
 from keenstream.demo.gauges import read_gauges
-from keenstream.demo.progress import Progress, Sent, live_table
+from keenstream.demo.progress import Progress, Sent, live_view
 from keenstream.demo.readers import choose_readers
 from keenstream.settings import api_headers
 from keenstream.stack.control import running_stack
@@ -175,7 +175,7 @@ def _replay(
         while True:
             now = _reading(config, environment)
             elapsed = time.monotonic() - started
-            live.update(live_table(now, sent, elapsed))
+            live.update(live_view(now, sent, elapsed))
             if not now.caught_up(sent):
                 done_at = 0.0
             elif not done_at:
@@ -240,8 +240,11 @@ def _print_summary(summary: DemoSummary, keep: bool) -> None:
         table.add_row(name, value)
     console.print(table)
     if keep:
-        console.print(f"The API is at {summary.api}/docs; `keenstream show USER` shows a reader.")
+        reader = summary.readers_shown[0] if summary.readers_shown else "USER"
+        console.print(f"The API is up: {summary.api}/docs describes it, `keenstream show {reader}` asks it.")
         console.print("`keenstream stack down` ends everything.")
+    else:
+        console.print(f"The API was at {summary.api}; everything is down again. `KEEP=1 make demo` leaves it up.")
 
 
 def _summary_rows(summary: DemoSummary) -> Iterable[tuple[str, Any]]:

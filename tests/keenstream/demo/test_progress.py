@@ -1,3 +1,4 @@
+import os
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -7,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from keenstream.demo.gauges import read_gauges
-from keenstream.demo.progress import Progress, Sent, live_table
+from keenstream.demo.progress import Progress, Sent, live_view
 from keenstream.demo.readers import choose_readers
 from keenstream.stack.loop import metrics_variable
 from schemas.event import Event, Kind
@@ -70,13 +71,21 @@ def test_caught_up_means_everything_done_and_committed(port: int) -> None:
     assert not now.caught_up(Sent(articles=1, events=10))
 
 
-def test_the_live_view_shows_the_figures(port: int) -> None:
+@pytest.mark.parametrize("width", [80, 160])
+def test_the_live_view_shows_the_figures_at_any_usual_width(port: int, width: int) -> None:
     now = Progress.of(read_gauges({metrics_variable("profiles"): str(port)}), lag=1234)
-    console = Console(width=160, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    console.print(live_table(now, Sent(articles=5, events=10), seconds=3.2))
-    text = console.export_text()
-    assert "7 / 10" in text
-    assert "1,234" in text
+    with open(os.devnull, "w") as nowhere:
+        console = Console(width=width, record=True, file=nowhere)
+        console.print(live_view(now, Sent(articles=5, events=20), seconds=3.2))
+    lines = console.export_text().splitlines()
+    assert [line.split("  ")[0] for line in lines[1:]] == [
+        "articles indexed", "events folded", "signals stored", "lists written", "lag",
+    ]  # fmt: skip
+    assert "0 / 5" in lines[1]
+    assert "10 / 20" in lines[2]
+    assert "3 cleaned away" in lines[2]
+    assert "median ≤ 2 s from event" in lines[4]
+    assert "1,234" in lines[5]
 
 
 def event(user: str, number: int, kind: Kind) -> Event:
