@@ -118,9 +118,11 @@ class SchemaRegistry:
         try:
             response = self._client.request(method, self.url + path, content=body, headers={"content-type": _JSON})
         except httpx.HTTPError as error:
-            raise Unavailable(f"the schema registry at {self.url} does not answer ({type(error).__name__})") from error
+            told = f"the schema registry at {self.url} does not answer ({type(error).__name__})"
+            raise Unavailable(f"{told}: start it, or set KEENSTREAM_REGISTRY_URL") from error
         if response.status_code in _BUSY:
-            raise Unavailable(f"the schema registry at {self.url} answers {response.status_code}")
+            told = f"the schema registry at {self.url} answers {response.status_code}"
+            raise Unavailable(f"{told}: see its log, then try again")
         if response.status_code in (401, 403):
             raise UsageError(
                 f"the schema registry at {self.url} answers {response.status_code}: "

@@ -68,8 +68,8 @@ class EraseService:
         without Kafka, and UsageError for what cannot be an id, or a time in the future.
         """
         on_step("asking")
-        started = time.monotonic()
-        erased_before = await self._erased_before(checked_id(user_id), before_ms) if before_ms is not None else None
+        started, user_id = time.monotonic(), checked_id(user_id)
+        erased_before = await self._erased_before(user_id, before_ms) if before_ms is not None else None
         async with Tail(self._broker, _FOLLOWED, user_id.encode()) as tail:
             rows_before = await self._rows(user_id)
             progress = await self._ask(user_id, erased_before)
