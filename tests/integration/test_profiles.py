@@ -83,20 +83,34 @@ def test_sigkill_in_the_middle_loses_and_repeats_nothing(config: Config, events:
         assert last.stop() == 0
 
 
-def test_a_worker_that_joins_and_one_that_leaves_change_nothing(
-    config: Config, events: list[Event], tmp_path: Path
-) -> None:
-    third = len(events) // 3
+def test_workers_that_join_and_leave_change_nothing(config: Config, events: list[Event], tmp_path: Path) -> None:
+    """A second and a third worker join, the third leaves, then the first."""
+    quarter = len(events) // 4
+
+    def send(number: int) -> None:
+        asyncio.run(send_events(config.kafka.bootstrap, events[number * quarter : (number + 1) * quarter]))
+
     with ExitStack() as stack:
-        first = stack.enter_context(worker("profiles", config, tmp_path))
-        asyncio.run(send_events(config.kafka.bootstrap, events[:third]))
+
+        def started() -> Worker:
+            return stack.enter_context(worker("profiles", config, tmp_path))
+
+        def stable(*workers: Worker) -> None:
+            wait_for(lambda: members(config, App.PROFILES) == len(workers), f"{len(workers)} members", *workers)
+
+        first = started()
+        send(0)
         wait_for(lambda: processed(first) > 0, "fold", first)
-        second = stack.enter_context(worker("profiles", config, tmp_path))
-        wait_for(lambda: members(config, App.PROFILES) == 2, "two members", first, second)
-        asyncio.run(send_events(config.kafka.bootstrap, events[third : 2 * third]))
-        wait_for(lambda: processed(second) > 0, "a share for the second worker", first, second)
+        second, third = started(), started()
+        stable(first, second, third)
+        send(1)
+        for newcomer in (second, third):
+            wait_for(lambda worker=newcomer: processed(worker) > 0, "a share", first, second, third)  # type: ignore[misc]
+        send(2)
+        assert third.stop() == 0
+        stable(first, second)
         assert first.stop() == 0
-        asyncio.run(send_events(config.kafka.bootstrap, events[2 * third :]))
+        asyncio.run(send_events(config.kafka.bootstrap, events[3 * quarter :]))
         wait_until_equal(config, offline_fold(events, config), second)
         assert second.stop() == 0
 
