@@ -15,6 +15,7 @@ from schemas.errors import KeenstreamError, UsageError
 
 if TYPE_CHECKING:  # Beam, duckdb and scipy load when a command runs
     from offline.experiments.definition import Analysis
+    from offline.experiments.offpolicy import Value
     from offline.experiments.offpolicy_report import OffPolicyReport
     from offline.experiments.power_report import PowerReport
     from offline.experiments.report import Report
@@ -50,11 +51,11 @@ def analyse(
     """
     import time
 
-    from offline.experiments.analyse import analyse as run
     from offline.experiments.definition import read_analysis
 
-    analysis = read_analysis(config)
-    settings = _settings(runner, workers, beam)
+    analysis, settings = read_analysis(config), _settings(runner, workers, beam)
+    from offline.experiments.analyse import analyse as run
+
     with _progress() as progress:
         report = run(analysis, log, out, now_ms=int(time.time() * 1000), settings=settings, progress=progress)
     if as_json:
@@ -119,10 +120,10 @@ def offpolicy(
     import time
 
     from offline.experiments.definition import read_analysis
+
+    analysis, settings = read_analysis(config), _settings(runner, workers, beam)
     from offline.experiments.offpolicy_run import evaluate_policies
 
-    analysis = read_analysis(config)
-    settings = _settings(runner, workers, beam)
     with _progress() as progress:
         report = evaluate_policies(
             analysis, log, out, now_ms=int(time.time() * 1000), settings=settings, progress=progress
@@ -170,19 +171,23 @@ def _print_policies(report: "OffPolicyReport", out: Path) -> None:
     from rich.table import Table
 
     table = Table("policy", "estimator", "value", "interval", "minus logged", "interval")
+    table.columns[1].no_wrap = True
     for policy in report.policies:
         console.print(f"{policy.policy}: {policy.status}: {policy.sentence}", markup=False, soft_wrap=True)
         apart = {row.estimator: row for row in policy.differences}
         for row in policy.values:
             other = apart.get(row.estimator)
-            cells = [f"{row.value:.5f}", f"{row.interval.low:.5f} to {row.interval.high:.5f}"]
-            cells += (
-                [f"{other.value:+.5f}", f"{other.interval.low:+.5f} to {other.interval.high:+.5f}"] if other else []
-            )
-            table.add_row(policy.policy, row.estimator, *cells)
+            apart_cells = [f"{other.value:+.5f}", _interval(other, "+")] if other else []
+            table.add_row(policy.policy, row.estimator, f"{row.value:.5f}", _interval(row), *apart_cells)
     if table.row_count:
         console.print(table)
     console.print(f"written to {out}", markup=False, soft_wrap=True)
+
+
+def _interval(row: "Value", sign: str = "") -> str:
+    if row.estimator == "direct":
+        return "as good as its model"  # its interval holds the readers' chance and not the model's error
+    return f"{row.interval.low:{sign}.5f} to {row.interval.high:{sign}.5f}"
 
 
 def _judge(report: "Report", analysis: "Analysis", out: Path) -> None:
@@ -211,6 +216,10 @@ def _print_report(report: "Report", out: Path) -> None:
 
 
 def _settings(runner: str, workers: int, beam: list[str]) -> "RunnerSettings":
+    import logging
+
+    # Beam asks on import for Google Cloud's client, which nothing here needs
+    logging.getLogger().addFilter(lambda record: "apitools not found" not in record.getMessage())
     from offline.experiments.runners import RunnerSettings
 
     return RunnerSettings(runner=runner, workers=workers, options=tuple(beam))

@@ -23,6 +23,7 @@ BATCH_ROWS: Final = 250_000  # read at once
 TEXT_RANGE: Final = 64_000_000  # bytes of a slice of JSON Lines
 ROW_BYTES: Final = 200  # of a row as text, to guess how many there are
 LINE: Final = "line"
+IS_JSON: Final = "line_is_json"
 
 
 class Slice(msgspec.Struct, frozen=True, kw_only=True):
@@ -180,11 +181,11 @@ _READERS: Final[dict[Format, Any]] = {"parquet": _read_parquet, "csv": _read_csv
 
 
 def json_fields(rows: pa.Table, columns: Sequence[Column], session: Any) -> pa.Table:
-    """The wanted fields of JSON lines as text, null where a line has none or is no JSON."""
+    """The wanted fields of JSON lines as text, null where a line has none or is no JSON, which IS_JSON says."""
     session.register("json_lines", rows)
     names = sorted({column.source for column in columns})
     quoted = ", ".join(f"CASE WHEN json_valid(line) THEN line ->> {_path(name)} END AS {_name(name)}" for name in names)
-    found = session.sql(f"SELECT {quoted} FROM json_lines").to_arrow_table()
+    found = session.sql(f"SELECT {quoted}, json_valid(line) AS {IS_JSON} FROM json_lines").to_arrow_table()
     session.unregister("json_lines")
     return found
 

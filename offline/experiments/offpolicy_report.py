@@ -20,7 +20,8 @@ Status = Literal["estimated", "refused"]
 
 class PolicyReport(msgspec.Struct, frozen=True, kw_only=True):
     """`values` and `differences` are empty when it is refused. All are rewards of one shown place (the item-position
-    model: each place of an answer is weighed by its own propensity, never the answer by a product)."""
+    model: each place of an answer is weighed by its own propensity, never the answer by a product). The interval of the
+    direct value holds the chance of readers and not the error of its model: it is there for comparison."""
 
     policy: str
     status: Status

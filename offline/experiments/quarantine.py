@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from offline.experiments.definition import Analysis
 from offline.experiments.log_columns import Column, Kind, Typed
+from offline.experiments.log_files import LINE
 from schemas.experiment import HOLDOUT
 
 Mask = NDArray[np.bool_]
@@ -178,7 +179,8 @@ def _bool(mask: Any, rows: int) -> Mask:
 def _bad_rows(
     raw: pa.Table, kind: Kind, origin: Origin, at: NDArray[np.intp], faults: list[tuple[str, str]]
 ) -> pa.Table:
-    records = [msgspec.json.encode(row, enc_hook=str).decode() for row in raw.take(pa.array(at)).to_pylist()]
+    rows = raw.take(pa.array(at)).to_pylist()
+    records = [row[LINE].strip() if LINE in row else msgspec.json.encode(row, enc_hook=str).decode() for row in rows]
     count = len(at)
     return pa.table(
         [

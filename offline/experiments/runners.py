@@ -28,4 +28,5 @@ def _arguments(settings: RunnerSettings) -> Sequence[str]:
     found = [f"--runner={_BY_NAME.get(settings.runner, settings.runner)}"]
     if settings.runner == LOCAL and settings.workers > 1:
         found += ["--direct_running_mode=multi_processing", f"--direct_num_workers={settings.workers}"]
+        found += ["--default_sdk_harness_log_level=WARNING"]  # each worker would tell of its channels
     return [*found, *settings.options]

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from offline.experiments.log_columns import Kind, Typed, parsed_rows, typed_rows
-from offline.experiments.log_files import Batch, Part, json_fields, read_slice
+from offline.experiments.log_files import IS_JSON, LINE, Batch, Part, json_fields, read_slice
 from offline.experiments.plan import Plan
 from offline.experiments.quarantine import Origin, Rule, Sifted, rules, sift, write_quarantine
 from offline.experiments.splits import bucket_rows, write_split
@@ -65,11 +65,12 @@ class _Splitting:
         self._rows = self._later = self._outside = self._latest = 0
 
     def add(self, batch: Batch) -> None:
-        raw = batch.rows
+        raw, checks = batch.rows, self._rules
         if batch.slice.format == "jsonl":
             raw = json_fields(raw, self._columns, self._session)
+            checks = [Rule(LINE, "not JSON", lambda _: pc.invert(raw[IS_JSON])), *checks]
         origin = Origin(batch.slice.path, batch.slice.row_group, batch.first_row)
-        sifted = sift(self._typed(raw, batch), batch.rows, self._part.kind, self._rules, origin)
+        sifted = sift(self._typed(raw, batch), batch.rows, self._part.kind, checks, origin)
         self._rows += raw.num_rows
         self._note(sifted)
         if sum(table.num_rows for table in self._kept) >= SPLIT_ROWS:
