@@ -1,0 +1,73 @@
+"""Experiments: are the statistics right (`--calibration`), and how fast is the fold of a log?
+
+    keenstream bench experiments --calibration --runs 4000 --plot calibration.png
+    keenstream bench experiments --rows 1000000 --rows 10000000
+
+The calibration draws thousands of worlds whose truth is known and counts how often each test is wrong and each interval
+right. Without it, logs of the given numbers of exposures are written to a scratch folder, and the Beam job of
+`keenstream experiment analyse` folds them, beside DuckDB and pandas which do the same fold of readers on the same files.
+"""
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+from rich.console import Console
+
+from bench._experiment_calibration import run_studies
+from bench._experiment_inference import inference_studies
+from bench._experiment_looks import look_studies
+from bench._experiment_offpolicy import offpolicy_studies
+from bench._experiment_report import CalibrationReport, plot_calibration, show_calibration
+from bench._machine import this_machine
+from keenstream.commands.console import count_progress
+from schemas.errors import KeenstreamError
+
+console = Console(highlight=False, stderr=True)
+output = Console(highlight=False, width=150)
+
+
+def calibrate(runs: int, seed: int, workers: int | None = None) -> CalibrationReport:
+    """Every study, `runs` worlds each (dear ones fewer, rare events more)."""
+    studies = [*inference_studies(), *look_studies(), *offpolicy_studies()]
+    began = time.monotonic()
+    with count_progress() as progress:
+        task = progress.add_task("worlds", total=None)
+        for done, total, found in run_studies(studies, runs=runs, seed=seed, workers=workers):
+            progress.update(task, completed=done, total=total)
+            figures = found
+    return CalibrationReport(
+        machine=this_machine(),
+        seed=seed,
+        runs=runs,
+        seconds=round(time.monotonic() - began, 1),
+        outside=sum(row.status == "outside" for row in figures),
+        figures=figures,
+    )
+
+
+def main(
+    calibration: Annotated[bool, typer.Option("--calibration", help="Count wrong tests and right intervals.")] = False,
+    runs: Annotated[int, typer.Option(min=20, help="Worlds of each study (calibration).")] = 4_000,
+    plot: Annotated[Path | None, typer.Option(help="Draw the calibration there (PNG, SVG, PDF).")] = None,
+    seed: Annotated[int, typer.Option(min=0)] = 7,
+    json_path: Annotated[Path | None, typer.Option("--json", help="Also write the report there.")] = None,
+) -> None:
+    """Calibrate the statistics of experiments, or measure the fold. Exit code 1: a figure is outside of its band.
+
+    Example: `keenstream bench experiments --calibration --runs 4000 --plot calibration.png`
+    """
+    report = calibrate(runs, seed)
+    show_calibration(report, output)
+    if plot:
+        plot_calibration(report.figures, plot)
+    if json_path:
+        json_path.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2))
+    if report.outside:
+        raise KeenstreamError(f"{report.outside} figures are outside of their bands by more than chance explains")
+
+
+if __name__ == "__main__":
+    typer.run(main)
