@@ -41,7 +41,7 @@ from tests.integration.histories import history, offline_fold, send_events, stor
 from tests.integration.processes import wait_for
 
 pytestmark = [pytest.mark.stack]
-KILLS = int(os.environ.get("KEENSTREAM_TEST_KILLS", "8"))
+KILLS = int(os.environ.get("KEENSTREAM_TEST_KILLS", "50"))
 NOW = int(time.time() * 1000)
 DAY = 86_400_000
 BROKEN = b"not JSON"
@@ -313,7 +313,7 @@ def test_workers_killed_at_random_write_every_record_into_exactly_one_file(confi
         with Traffic(config.kafka.bootstrap):
             for _ in range(KILLS):
                 workers.append(stack.enter_context(worker("archive", config, tmp_path)))
-                time.sleep(rng.uniform(0.5, 3.0))
+                time.sleep(rng.uniform(0.2, 2.0))
                 workers.pop(rng.randrange(len(workers))).kill()
         (last,) = workers
         wait_for(lambda: caught_up(config), "the end of the topic", last, every=0.5)
