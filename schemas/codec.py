@@ -8,6 +8,7 @@ from typing import Protocol, TypeVar
 
 import msgspec
 
+from schemas.advice import told
 from schemas.article import Article
 from schemas.erasure import Erasure
 from schemas.errors import InvalidRecord
@@ -38,6 +39,7 @@ class JsonCodec(Codec[Decoded]):
     """JSON by msgspec; fields with their default value are left out, unknown ones are ignored (forward compatible)."""
 
     def __init__(self, record_type: type[Decoded]) -> None:
+        self._record_type = record_type
         self._decoder = msgspec.json.Decoder(record_type)
         self._encoder = msgspec.json.Encoder()
 
@@ -50,9 +52,9 @@ class JsonCodec(Codec[Decoded]):
         try:
             return self._decoder.decode(data)
         except msgspec.ValidationError as error:
-            raise InvalidRecord(str(error)) from error
+            raise InvalidRecord(told(error, self._record_type)) from error
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise InvalidRecord(f"not JSON: {error}") from error
+            raise InvalidRecord(f"not JSON ({error}): send one JSON object in UTF-8") from error
 
     def encode(self, record: Decoded) -> bytes:
         return self._encoder.encode(record)

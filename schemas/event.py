@@ -9,12 +9,13 @@ from schemas.errors import InvalidRecord
 Kind = Literal["page", "search", "click"]
 KINDS: tuple[Kind, ...] = ("page", "search", "click")
 MAX_TEXT_CHARACTERS = 2_000
+MILLISECONDS_BELOW = 10**14  # the year 5138; times in microseconds are beyond it
 
 # No control characters: ids become keys, file names and log-free metrics; U+0000–U+001F and U+007F would break each.
 # (?!\n): Python's $ also matches in front of a line break at the end.
 Identifier = Annotated[str, msgspec.Meta(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f\x7f]+(?!\n)$")]
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_TEXT_CHARACTERS)]
-Milliseconds = Annotated[int, msgspec.Meta(ge=0, lt=10**14)]  # since 1970, UTC; the bound catches microseconds
+Milliseconds = Annotated[int, msgspec.Meta(ge=0, lt=MILLISECONDS_BELOW)]  # since 1970, UTC
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
