@@ -14,7 +14,7 @@ from schemas.clients.models import Answer, Completion, Embedder
 from schemas.clients.vector_store import STUDENT_SLOTS, UserQueryStore, student_write
 from schemas.codecs import JSON_CODECS, Codecs
 from schemas.config import Interests
-from schemas.errors import KeenstreamError, RetryableError
+from schemas.errors import KeenstreamError, Overloaded, RetryableError
 from schemas.names import Model
 from schemas.prompt import PromptVersion, render_prompt
 from schemas.queries import QueryList, QueryRequest, parse_queries, signals_as_queries
@@ -60,6 +60,7 @@ class ListWriter:
         self._prompt_version = prompt_version
         self._codecs = codecs
         self._answered = Answered(STAGE)
+        self._at_once = settings.batch_records  # fewer while the student is too busy for so many
 
     async def process(self, records: Sequence[SourceRecord]) -> None:
         """Write the list of each reader's newest request.
@@ -76,8 +77,9 @@ class ListWriter:
         self._answered.forget(requests.erased)
         await erase_readers(requests.erased, STUDENT_SLOTS, store=self._store, producer=self._producer, stage=STAGE)
         asked = self._answered.unanswered(requests.newest)
-        for first in range(0, len(asked), self._settings.batch_records):
-            await self._answer(asked[first : first + self._settings.batch_records])
+        while asked:
+            chunk, asked = asked[: self._at_once], asked[self._at_once :]
+            await self._answer(chunk)
 
     async def _answer(self, requests: Sequence[QueryRequest]) -> None:
         answers = await self._write_all(requests)
@@ -87,9 +89,17 @@ class ListWriter:
         await self._store_lists([self._list(request, answer) for request, answer in done])
         for request, _ in done:
             self._answered.note(request)
+        self._at_once = self._next_size(len(requests), answers)
         for answer in answers:
             if isinstance(answer, KeenstreamError):
                 raise answer
+
+    def _next_size(self, asked: int, answers: Sequence[Written | KeenstreamError]) -> int:
+        """Half as many after a deadline or a full queue, else one more (like TCP): work that a deadline cuts off goes
+        on in Triton, so asking for as many again would be too late for ever where the model is too slow for them."""
+        if any(isinstance(answer, Overloaded) for answer in answers):
+            return max(1, asked // 2)
+        return min(self._settings.batch_records, self._at_once + 1)
 
     async def _write_all(self, requests: Sequence[QueryRequest]) -> list[Written | KeenstreamError]:
         """One answer for each request; the unusable ones are asked for once more, sampled."""

@@ -11,7 +11,7 @@ from schemas.clients.models import Answer, Completion
 from schemas.clients.vector_store import SIGNAL_SLOTS, SLOTS, STUDENT_SLOTS, UserQuery
 from schemas.codec import LISTS, REQUESTS
 from schemas.config import Interests
-from schemas.errors import PermanentError, RetryableError, Unavailable
+from schemas.errors import Overloaded, PermanentError, RetryableError, Unavailable
 from schemas.event import Event
 from schemas.names import Header, Topic
 from schemas.profile import UserProfile, fingerprint, fold_event
@@ -163,6 +163,30 @@ async def test_a_part_that_is_away_loses_nothing_and_repeats_nothing() -> None:
     await world.lists.process(records)
     assert [len(prompts) for prompts, _ in world.student.calls] == [2, 2, 2]
     assert {row.user_id for row in world.logged()} == {"u0", "u1", "u2", "u3"}
+
+
+class SlowStudent(ScriptedStudent):
+    """Misses its deadline when it is asked for more than two lists at once."""
+
+    async def write(self, prompts: Sequence[str], *, samples: int = 1, seed: int = 0) -> list[Answer]:
+        answers = await super().write(prompts, samples=samples, seed=seed)
+        return answers if len(prompts) <= 2 else [Overloaded("Deadline Exceeded")] * len(prompts)
+
+
+async def test_a_student_that_is_too_slow_for_a_batch_is_asked_for_less_at_once() -> None:
+    world, student = World(), SlowStudent("a b")
+    guarded = GuardedStudent(student, Breaker(failures=3, reset_seconds=0.01))
+    settings = Interests(batch_records=8)
+    writer = ListWriter(settings, guarded, MemoryEmbedder(), world.store, world.producer, world.clock, EXAMPLES)
+    records = [request("one", user=f"u{n}") for n in range(8)]
+    for _ in range(6):
+        try:
+            await writer.process(records)
+            break
+        except Overloaded:
+            continue
+    assert [len(prompts) for prompts, _ in student.calls] == [8, 4, 2, 3, 1, 2, 3, 1, 2]
+    assert {row.user_id for row in world.logged()} == {f"u{n}" for n in range(8)}
 
 
 async def test_an_open_breaker_pauses_and_then_goes_on() -> None:
