@@ -1,0 +1,131 @@
+"""`keenstream experiment`: what it writes and prints, and how each refusal ends."""
+
+import json
+from pathlib import Path
+
+import msgspec
+import pytest
+from typer.testing import CliRunner
+
+from keenstream.commands.experiment import app
+from schemas.errors import KeenstreamError, UsageError
+from schemas.experiment import assign_arm
+from schemas.exposure import Exposure, Outcome
+from tests.offline.experiments.log_folders import as_row, sound_log, write_log, write_rows
+from tests.offline.experiments.log_rows import ANALYSIS
+from tests.offline.experiments.test_definition import SOUND
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_log(tmp_path_factory.mktemp("log"), sound())
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "analysis.toml"
+    path.write_text(SOUND.replace("window_days = 7.0", "window_days = 1.0\n"))
+    return path
+
+
+def sound() -> tuple[list[Exposure], list[Outcome]]:
+    """A log by the rule of assignment: nobody in two arms."""
+    exposures, outcomes = sound_log(1, users=150)
+    found = []
+    for row in exposures:
+        drawn = assign_arm(row.user_id, ANALYSIS.experiment, row.exposed_at).arm
+        found.append(msgspec.structs.replace(row, arm=drawn.name if row.experiment and drawn else ""))
+    return found, outcomes
+
+
+def run(command: str, config: Path, *arguments: object, code: int = 0) -> str:
+    result = CliRunner().invoke(app, [command, str(config), *map(str, arguments)])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == code, result.output
+    return result.stdout
+
+
+def test_analyse_writes_a_report_and_prints_the_verdict(config: Path, log: Path, tmp_path: Path) -> None:
+    said = run("analyse", config, "--log", log, "--out", tmp_path / "out")
+    written = json.loads((tmp_path / "out" / "report.json").read_bytes())
+    assert written["verdicts"]["treatment"]["sentence"] in said.replace("\n", " ")
+    assert written["log"]["quarantined"] == 0
+
+
+def test_json_is_the_report(config: Path, log: Path, tmp_path: Path) -> None:
+    said = run("analyse", config, "--log", log, "--out", tmp_path / "out", "--json")
+    assert json.loads(said) == json.loads((tmp_path / "out" / "report.json").read_bytes())
+
+
+def test_a_failed_sample_ratio_is_exit_code_3_with_a_report(config: Path, tmp_path: Path) -> None:
+    exposures, outcomes = sound()
+    lost = [row for row in exposures if row.arm != "treatment" or hash_of(row.user_id) % 4 == 0]
+    folder = write_log(tmp_path / "log", (lost, outcomes))
+    run("analyse", config, "--log", folder, "--out", tmp_path / "out", code=3)
+    verdict = json.loads((tmp_path / "out" / "report.json").read_bytes())["verdicts"]["treatment"]
+    assert verdict["judgement"] == "blocked"
+    assert "sample ratio" in verdict["sentence"]
+
+
+def hash_of(user_id: str) -> int:
+    return int(user_id.removeprefix("u"))
+
+
+def test_too_many_bad_rows_fail_the_run(config: Path, tmp_path: Path) -> None:
+    exposures, outcomes = sound()
+    rows = [as_row(row) | ({"user_id": None} if n % 20 == 0 else {}) for n, row in enumerate(exposures)]
+    write_rows(tmp_path / "log", "exposures", rows, "parquet")
+    write_rows(tmp_path / "log", "outcomes", [as_row(row) for row in outcomes], "parquet")
+    with pytest.raises(KeenstreamError, match=r"rows are bad, more than trust\.max_quarantined_share = 1\.00%"):
+        run("analyse", config, "--log", tmp_path / "log", "--out", tmp_path / "out")
+    assert (tmp_path / "out" / "report.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "reason"),
+    [
+        ("control =", "contrl =", "unknown field `contrl`"),
+        ("[experiment]", '[log]\nexposure_columns = { user_id = "uid" }\n\n[experiment]', "there is no column uid"),
+        ("[experiment]", '[log]\nexposures = "nowhere"\n\n[experiment]', "there are no exposures at"),
+    ],
+)
+def test_wrong_usage_is_one_sentence(
+    config: Path, log: Path, tmp_path: Path, before: str, after: str, reason: str
+) -> None:
+    config.write_text(config.read_text().replace(before, after, 1))
+    with pytest.raises(UsageError, match=reason):
+        run("analyse", config, "--log", log, "--out", tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_power_from_a_log_and_from_a_guess(config: Path, log: Path) -> None:
+    (seen,) = json.loads(run("power", config, "--log", log, "--lift", 0.1, "--json"))
+    assert seen["metric"] == "ctr"
+    assert seen["users_needed"] > seen["users"] > 0
+    assert 0 < seen["power_so_far"] < 0.8
+    guessed = run("power", config, "--mean", 0.1, "--variance", 0.09, "--lift", 0.02, "--daily-users", 5000)
+    assert "706,398 readers" in guessed  # 2 (1.96 + 0.84)^2 2 variance / (lift mean)^2
+    assert "142 more days" in guessed
+
+
+def test_power_needs_a_log_or_a_guess(config: Path) -> None:
+    with pytest.raises(UsageError, match="give --log DIR, or both --mean and --variance"):
+        run("power", config, "--mean", 0.1)
+
+
+POLICY = '\n[offpolicy]\npolicies = [{ name = "ranking", exploration = 0.0 }]\n'
+
+
+def test_a_deterministic_log_is_refused(config: Path, log: Path, tmp_path: Path) -> None:
+    config.write_text(config.read_text() + POLICY)
+    run("offpolicy", config, "--log", log, "--out", tmp_path / "out", code=3)
+    (policy,) = json.loads((tmp_path / "out" / "offpolicy.json").read_bytes())["policies"]
+    assert policy["status"] == "refused"
+    assert "the log is deterministic" in policy["sentence"]
+    assert policy["values"] == []
+
+
+def test_policies_must_be_named(config: Path, log: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"no table \[offpolicy\]"):
+        run("offpolicy", config, "--log", log, "--out", tmp_path / "out")
