@@ -8,6 +8,7 @@ reads them once; the bare prompt is for a student that was trained on it.
 from collections.abc import Iterable
 from typing import Final, Literal
 
+from schemas.errors import Unavailable
 from schemas.event import Kind
 from schemas.profile import Signal, UserProfile, latest_signals
 
@@ -46,6 +47,17 @@ _WORKED = (
     "News read: Senate Passes Bill On Chip Subsidies; Storm Leaves Thousands Without Power In Ohio\n"
     "News searches: Galaxy S24 camera; lower back pain; Senate chip subsidies; Ohio storm\n\n"
 )
+
+
+def known_prompt(version: str) -> PromptVersion:
+    """`version` as one that this code renders; Unavailable for weights that were trained on another."""
+    for known in (EXAMPLES, BARE):
+        if version == known:
+            return known
+    raise Unavailable(
+        f"the served student was trained on the prompt {version!r}, this code renders {EXAMPLES!r} and {BARE!r}: "
+        "`keenstream models rollback`, or run the code of its release"
+    )
 
 
 def render_prompt(profile: UserProfile, version: PromptVersion) -> str:

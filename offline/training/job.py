@@ -50,9 +50,10 @@ def run_job(job: TrainingJob, session: Session) -> RunManifest:
     from offline.evaluate.local_embedder import LocalEmbedder
     from offline.release.models import ModelPaths
     from offline.training.loading import load_material
-    from offline.training.trainer_arguments import check_device
+    from offline.training.trainer_arguments import check_device, quiet_libraries
 
     check_device(job.device)
+    quiet_libraries()
     size, embedder = sized(job), LocalEmbedder(ModelPaths.below(Path(job.home)).embedder)
     session.tell("reading the examples and embedding their news")
     material = load_material(Path(job.examples), embedder, Api(), most_readers=job.readers, beyond=job.beyond)

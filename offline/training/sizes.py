@@ -10,6 +10,7 @@ from typing import Literal
 import msgspec
 
 from offline.training.gates import GateSettings
+from offline.training.warm_start import ChoiceSettings
 from schemas.errors import UsageError
 
 SizeName = Literal["tiny", "laptop", "cluster"]
@@ -22,6 +23,7 @@ class WarmStart(msgspec.Struct, frozen=True, kw_only=True):
     batch: int  # lists in a step
     learning_rate: float
     checkpoint_every: int
+    choice: ChoiceSettings = ChoiceSettings()  # of the lists
     seed: int = 7
     max_new_tokens: int = 48
     bf16: bool = False
@@ -76,12 +78,19 @@ _OPEN = GateSettings(zero_variance_limit=1.0, clipped_limit=1.0, held_out_drop=1
 TINY = Size(
     name="tiny",
     base="tiny",
-    warm_start=WarmStart(steps=12, batch=8, learning_rate=2e-2, checkpoint_every=4, max_new_tokens=12),
+    warm_start=WarmStart(
+        steps=40,
+        batch=8,
+        learning_rate=4e-2,
+        checkpoint_every=20,
+        max_new_tokens=12,
+        choice=ChoiceSettings(samples=1, phrase_signals=2, neighbour_titles=2),
+    ),
     teacher=Teacher(
         steps=3,
         groups=2,
         completions=4,
-        learning_rate=1e-3,
+        learning_rate=1e-4,
         checkpoint_every=1,
         held_out_every=2,
         max_new_tokens=12,

@@ -27,12 +27,11 @@ from offline.training.sft import sft_trainer
 from offline.training.sizes import Size, Teacher, WarmStart
 from offline.training.stage import Session, train_stage
 from offline.training.vocabulary import tokenizer_sha256
-from offline.training.warm_start import ChoiceSettings, Chosen, choose_lists
+from offline.training.warm_start import Chosen, choose_lists
 from schemas.prompt import BARE
 
 WARM_START = "warm-start"
 LISTS = "lists.jsonl"
-SAMPLES, SAMPLE_TEMPERATURE = 2, 0.8  # of the model, as proposals
 
 
 def begin_manifest(
@@ -114,13 +113,13 @@ def kept_lists(folder: Path, make: Callable[[], Sequence[Chosen]]) -> list[Chose
 
 
 def _chosen(material: Material, settings: WarmStart, base: str, tell: Tell) -> list[Chosen]:
-    tell(f"sampling {SAMPLES} lists of the model for each of {len(material.training)} readers")
-    loaded = load_base(base)
+    choice, loaded = settings.choice, load_base(base)
+    tell(f"sampling lists of the model for {len(material.training)} readers, {choice.samples} each")
     writer = ListWriter(loaded.model, loaded.tokenizer, max_new_tokens=settings.max_new_tokens)
-    texts = writer.sample(prompts_of(material.training), SAMPLES, temperature=SAMPLE_TEMPERATURE, seed=settings.seed)
+    prompts = prompts_of(material.training)
+    texts = writer.sample(prompts, choice.samples, temperature=choice.sample_temperature, seed=settings.seed)
     tell("choosing the best list of each reader")
-    composite = composite_of(material.rewards, {})
-    return choose_lists(material.training, material.market, composite, ChoiceSettings(), texts)
+    return choose_lists(material.training, material.market, composite_of(material.rewards, {}), choice, texts)
 
 
 def train_teacher(

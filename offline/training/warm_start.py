@@ -42,6 +42,8 @@ class ChoiceSettings(msgspec.Struct, frozen=True, kw_only=True):
     hit_weight: float = 2.0  # beside the composite reward, in which each term reaches 1
     phrase_signals: int = 8  # latest signals that phrases are taken from
     neighbour_titles: int = 20
+    samples: int = 2  # lists that the model itself writes for each reader
+    sample_temperature: float = 0.8
     signal_queries: int = 5
 
 

@@ -16,7 +16,7 @@ from schemas.codecs import JSON_CODECS, Codecs
 from schemas.config import Interests
 from schemas.errors import KeenstreamError, Overloaded, RetryableError
 from schemas.names import Model
-from schemas.prompt import PromptVersion, render_prompt
+from schemas.prompt import PromptVersion, known_prompt, render_prompt
 from schemas.queries import QueryList, QueryRequest, parse_queries, signals_as_queries
 from stream import monitoring
 from stream.dead_letters import SourceRecord
@@ -121,7 +121,16 @@ class ListWriter:
         # a seed from the content: asked again, the same reader gets the same list
         seed = zlib.crc32("".join(request.profile_fingerprint for request in requests).encode()) | 1
         answers = await self._student.write(prompts, seed=seed if sampled else 0)
+        if served := self._other_prompt(answers):
+            self._prompt_version = served
+            return await self._ask(requests, sampled=sampled)
         return [self._written(answer) for answer in answers]
+
+    def _other_prompt(self, answers: Sequence[Answer]) -> PromptVersion | None:
+        """The rendering that the weights were made for, where a promoted model reads another than was sent."""
+        told = {answer.prompt_version for answer in answers if isinstance(answer, Completion)}
+        others = told - {self._prompt_version}
+        return known_prompt(others.pop()) if others else None
 
     async def _rest(self) -> None:
         """While the breaker is open nothing is asked, and so nothing more is consumed."""

@@ -15,7 +15,7 @@ from schemas.errors import Overloaded, PermanentError, RetryableError, Unavailab
 from schemas.event import Event
 from schemas.names import Header, Topic
 from schemas.profile import UserProfile, fingerprint, fold_event
-from schemas.prompt import EXAMPLES, render_prompt
+from schemas.prompt import BARE, EXAMPLES, render_prompt
 from schemas.queries import QueryList, QueryRequest
 from stream.dead_letters import read_dead_letter
 from stream.interests import lists, signals
@@ -33,6 +33,7 @@ class ScriptedStudent:
 
     def __init__(self, *script: str | Exception) -> None:
         self.script = list(script)
+        self.prompt_version: str = EXAMPLES
         self.calls: list[tuple[Sequence[str], int]] = []
 
     async def write(self, prompts: Sequence[str], *, samples: int = 1, seed: int = 0) -> list[Answer]:
@@ -40,11 +41,10 @@ class ScriptedStudent:
         said = self.script.pop(0) if len(self.script) > 1 else self.script[0]
         return [self._answer(said) for _ in prompts]
 
-    @staticmethod
-    def _answer(said: str | Exception) -> Answer:
+    def _answer(self, said: str | Exception) -> Answer:
         if isinstance(said, PermanentError | RetryableError):
             return said
-        return Completion(texts=(str(said),), model_version="m-1", prompt_version=EXAMPLES)
+        return Completion(texts=(str(said),), model_version="m-1", prompt_version=self.prompt_version)
 
     async def close(self) -> None:
         pass
@@ -104,6 +104,33 @@ async def test_the_prompt_is_the_rendered_profile() -> None:
     world = World()
     await world.lists.process([request("roses", "tulips")])
     assert world.student.calls == [([render_prompt(profile("roses", "tulips"), EXAMPLES)], 0)]
+
+
+async def test_a_promoted_model_is_asked_by_the_prompt_that_it_was_trained_on() -> None:
+    world = World()
+    await world.lists.process([request("roses")])
+    world.student.prompt_version = BARE  # served from now on
+    await world.lists.process([request("tulips")])
+    await world.lists.process([request("lilies")])
+    asked = [prompts[0] for prompts, _ in world.student.calls]
+    assert asked == [
+        render_prompt(profile("roses"), EXAMPLES),
+        render_prompt(profile("tulips"), EXAMPLES),
+        render_prompt(profile("tulips"), BARE),
+        render_prompt(profile("lilies"), BARE),
+    ]
+    assert [row.prompt_version for row in world.logged()] == [EXAMPLES, BARE, BARE]
+
+
+async def test_a_model_of_an_unknown_prompt_is_refused_and_its_request_kept() -> None:
+    world = World()
+    world.student.prompt_version = "bare-9"
+    with pytest.raises(Unavailable, match="trained on the prompt 'bare-9'"):
+        await world.lists.process([request("roses")])
+    assert world.logged() == []
+    world.student.prompt_version = EXAMPLES
+    await world.lists.process([request("roses")])
+    assert len(world.logged()) == 1
 
 
 async def test_signals_are_stored_beside_the_list_newest_first() -> None:
