@@ -103,7 +103,10 @@ def run_pipeline(plan: Plan, build: Build, settings: RunnerSettings, progress: P
     with _watched(plan, progress):
         pipeline = beam.Pipeline(options=pipeline_options(settings))
         build(pipeline, plan)
-        pipeline.run().wait_until_finish()
+        result = pipeline.run()
+        result.wait_until_finish()
+        if (client := getattr(result, "client", None)) is not None:
+            client.close()  # Dask's, which would go on looking for its cluster
     if plan.fault_path.is_file():
         raise UsageError(plan.fault_path.read_text(encoding="utf-8"))
 

@@ -1,5 +1,6 @@
 """The same log on every runner that can be had here: the same bytes of report.json."""
 
+import os
 import shutil
 import socket
 import subprocess
@@ -48,7 +49,7 @@ def prism_binary() -> Path:
             pytest.skip("Prism is built with Go, which is not installed")
         built = subprocess.run(
             [go, "install", PRISM],
-            env={**_environment(), "GOBIN": str(folder)},
+            env={**os.environ, "GOBIN": str(folder)},
             capture_output=True,
             text=True,
             timeout=600,
@@ -56,12 +57,6 @@ def prism_binary() -> Path:
         if built.returncode:
             pytest.skip(f"Prism cannot be built here: {built.stderr.strip()[-300:]}")
     return folder / "prism"
-
-
-def _environment() -> dict[str, str]:
-    import os
-
-    return dict(os.environ)
 
 
 @pytest.fixture
