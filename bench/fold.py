@@ -32,7 +32,7 @@ from keenstream.stack.kafka import kafka_server
 from keenstream.stack.ports import free_port
 from offline.simulate import EVENTS_FILE, SimulationSettings, write_simulation
 from schemas.config import Config, Kafka
-from schemas.errors import KeenstreamError
+from schemas.errors import KeenstreamError, UsageError
 from schemas.names import Topic
 from stream.producer import KafkaProducer, Outgoing
 from stream.topics import all_topics
@@ -130,10 +130,15 @@ async def _send(config: Config, lines: list[tuple[bytes, bytes]]) -> None:
 
 
 def _rate(measured: Worker, expected: int, name: str) -> tuple[float, float]:
-    """Events per second from the first reading that is not zero to the one that has all; and the last one's time."""
+    """Events per second from the first reading that is not zero to the one that has all; and the last one's time.
+
+    Raises UsageError when there is nothing between the two.
+    """
     console.print(f"{name}: {expected:,} events")
     began, before = _wait(lambda: _done(measured) > 0, measured)
     ended, total = _wait(lambda: _done(measured) >= expected, measured)
+    if total <= before:
+        raise UsageError(f"{name} had folded all {expected:,} events before it was first looked at: take more --events")
     # the first reading may already hold some: they took time before it that is not counted, so they are not either
     return (total - before) / max(1e-9, ended - began), ended
 

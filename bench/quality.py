@@ -1,6 +1,6 @@
 """How good the candidates are: recall of later clicks on simulated readers, beside every rival.
 
-    python -m bench.quality --readers 300 --json quality.json
+    keenstream bench quality --readers 300 --json quality.json
 
 The protocol is told in offline/evaluate/protocol.py. One table for each width of the gap between what readers browse
 and the news that they click; Recall@K is found / min(K, positives), with 95 % bootstrap intervals over readers. Models
@@ -239,7 +239,7 @@ def run(
 ) -> None:
     """Recall of later clicks for what is served, its parts and its rivals.
 
-    Example: python -m bench.quality --readers 300 --json quality.json
+    Example: keenstream bench quality --readers 300 --json quality.json
     """
     simulation = SimulationSettings(
         seed=seed, readers=READERS_SIMULATED * max(readers, tuning_readers), events_per_reader=events, days=days

@@ -16,6 +16,7 @@ from typer.exceptions import TyperException
 from keenstream.commands import application
 from schemas.errors import KeenstreamError, UsageError
 
+INTERRUPTED = 130
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
@@ -26,10 +27,13 @@ def main(build: Callable[[], typer.Typer] = application) -> None:
     errors = Console(stderr=True, highlight=False)
     try:
         command = typer.main.get_command(build())
-        sys.exit(command(standalone_mode=False))
-    except (typer.Abort, KeyboardInterrupt):  # typer makes an Abort of a Ctrl-C, but not of one during the imports
+        code = command(standalone_mode=False)
+        if code == INTERRUPTED:  # what typer makes of a Ctrl-C
+            errors.print("Interrupted.")
+        sys.exit(code)
+    except (typer.Abort, KeyboardInterrupt):  # the end of the input at a question; a Ctrl-C during the imports
         errors.print("Interrupted.")
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
     except TyperException as error:
         error.show()  # type: ignore[attr-defined]  # declared on a private base in typer 0.29
         sys.exit(error.exit_code)

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 
 import pytest
 import typer
@@ -21,11 +22,26 @@ def test_commands_load_what_is_heavy_only_when_they_run() -> None:
     assert HEAVY & set(done.stdout.split()) == set()
 
 
-def test_ctrl_c_during_the_imports_is_no_traceback(capsys: pytest.CaptureFixture[str]) -> None:
-    def interrupted() -> typer.Typer:
-        raise KeyboardInterrupt
+def application_that(run: Callable[[], None]) -> typer.Typer:
+    app = typer.Typer()
+    app.command()(run)
+    return app
 
+
+def interrupted() -> None:
+    raise KeyboardInterrupt
+
+
+def interrupted_imports() -> typer.Typer:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("build", [interrupted_imports, lambda: application_that(interrupted)], ids=["imports", "run"])
+def test_ctrl_c_is_told_in_one_word(
+    build: Callable[[], typer.Typer], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["keenstream"])
     with pytest.raises(SystemExit) as ended:
-        main(interrupted)
+        main(build)
     assert ended.value.code == 130
     assert capsys.readouterr().err == "Interrupted.\n"
