@@ -1,4 +1,4 @@
-"""Off-policy evaluation from files: known values of other policies are found, and a log that cannot bear them is refused."""
+"""Off-policy evaluation from files: known values of other policies are found; a log that cannot bear them is refused."""
 
 from pathlib import Path
 
@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from offline.experiments.definition import Analysis, OffPolicy, Policy
+from offline.experiments.offpolicy import Value
 from offline.experiments.offpolicy_report import OffPolicyReport, PolicyReport
 from offline.experiments.offpolicy_run import evaluate_policies
 from offline.experiments.policies import wanted_arms
@@ -37,12 +38,12 @@ def test_the_value_of_another_policy_is_in_its_intervals(
     report: OffPolicyReport, policy: str, exploration: float
 ) -> None:
     found = of(report, policy)
-    by_name = {row.estimator: row for row in found.values}
+    by_name: dict[str, Value] = {row.estimator: row for row in found.values}
     assert set(by_name) == {"logged", "ips", "snips", "clipped", "direct", "doubly-robust"}
     for name in ("ips", "snips", "doubly-robust"):
         assert by_name[name].interval.holds(true_value(exploration))
     assert by_name["logged"].interval.holds(true_value(SHARE))
-    apart = {row.estimator: row for row in found.differences}
+    apart: dict[str, Value] = {row.estimator: row for row in found.differences}
     for name in ("ips", "doubly-robust"):
         assert apart[name].interval.holds(true_value(exploration) - true_value(SHARE))
 
@@ -54,10 +55,8 @@ def of(report: OffPolicyReport, policy: str) -> PolicyReport:
 def test_paired_weights_are_closer_than_two_values_apart(report: OffPolicyReport) -> None:
     found = of(report, "ranking")
     paired = next(row.standard_error for row in found.differences if row.estimator == "ips")
-    ips, logged = (
-        next(row.standard_error for row in found.values if row.estimator == name) for name in ("ips", "logged")
-    )
-    assert paired < 0.8 * (ips**2 + logged**2) ** 0.5
+    single = {row.estimator: row.standard_error for row in found.values}
+    assert paired < 0.8 * (single["ips"] ** 2 + single["logged"] ** 2) ** 0.5
 
 
 def test_what_clipping_takes_off_is_within_its_bound(folder: Path, tmp_path: Path) -> None:
@@ -112,13 +111,14 @@ def test_too_few_rows_are_refused(tmp_path: Path) -> None:
     assert "effective rows, fewer than 1,000" in of(found, "random").sentence
 
 
-def test_an_impossible_probability_of_the_other_policy_is_a_bad_row(tmp_path: Path) -> None:
-    rows = [as_row(row) | {"theirs": 0.5 if n else 1.5} for n, row in enumerate(LOG[0])]
+def test_an_impossible_probability_of_the_other_policy_is_a_bad_row(report: OffPolicyReport, tmp_path: Path) -> None:
+    earliest = min(LOG[0], key=lambda row: row.exposed_at)
+    rows = [as_row(row) | {"theirs": 1.5 if row is earliest else 0.5} for row in LOG[0]]
     write_rows(tmp_path, Topic.EXPOSURES, rows, "jsonl")
     write_rows(tmp_path, Topic.OUTCOMES, [as_row(row) for row in LOG[1]], "jsonl")
     asked = OffPolicy(policies=(Policy(name="theirs", column="theirs"),))
     found = evaluate(tmp_path, tmp_path / "out", msgspec.structs.replace(EXPLORING, offpolicy=asked))
-    assert (found.log.quarantined, found.rows) == (1, len(LOG[0]) - 1)
+    assert (found.log.quarantined, found.rows) == (1, report.rows - 1)
 
 
 def test_without_the_table_it_says_so(folder: Path, tmp_path: Path) -> None:
