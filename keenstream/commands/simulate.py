@@ -7,7 +7,8 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from keenstream.commands.console import JSON_OPTION, console, print_json
+from keenstream.commands.console import JSON_OPTION, console, count_progress, print_json
+from schemas.errors import UsageError
 
 
 def simulate(
@@ -24,12 +25,26 @@ def simulate(
     ] = 0.5,
     until_now: Annotated[bool, typer.Option(help="End at this moment instead of a fixed date.")] = False,
     seed: Annotated[int, typer.Option(help="The same seed gives the same bytes (unless --until-now).")] = 7,
+    experiment: Annotated[
+        bool, typer.Option("--experiment", help="Write the log of an A/B test with a known effect instead.")
+    ] = False,
+    changed: Annotated[
+        list[str],
+        typer.Option("--set", help="With --experiment: a setting, such as cold_lift=0.2 or faults.bots=0.01."),
+    ] = [],  # noqa: B006  # typer copies it
+    jsonl: Annotated[bool, typer.Option("--jsonl", help="With --experiment: JSON Lines, not Parquet.")] = False,
     as_json: bool = JSON_OPTION,
 ) -> None:
     """Simulate readers with drifting interests, noise, duplicates and late events, and write what they did.
 
-    Example: `keenstream simulate world --readers 1000 --gap 0.5`
+    Examples: `keenstream simulate world --readers 1000 --gap 0.5`, and
+    `keenstream simulate log --experiment --readers 50000 --set cold_lift=0.2 --set faults.bots=0.01`
     """
+    if experiment:
+        _simulate_experiment(folder, [f"readers={readers}", f"days={days}", f"seed={seed}", *changed], jsonl, as_json)
+        return
+    if changed or jsonl:
+        raise UsageError("--set and --jsonl go with --experiment")
     import time
 
     from offline.simulate import SimulationSettings, checked, write_simulation
@@ -56,3 +71,24 @@ def simulate(
         print_json(summary)
     else:
         console.print(summary)
+
+
+def _simulate_experiment(folder: Path, changed: list[str], jsonl: bool, as_json: bool) -> None:
+    from offline.simulate.log_settings import changed_settings
+    from offline.simulate.log_writing import CONFIG_FILE, TRUTH_FILE, write_log
+
+    settings = changed_settings(changed)
+    with count_progress() as progress:
+        task = progress.add_task("readers", total=settings.readers)
+        truth = write_log(
+            folder,
+            settings,
+            form="jsonl" if jsonl else "parquet",
+            progress=lambda done, total: progress.update(task, completed=done, total=total),
+        )
+    if as_json:
+        print_json(truth)
+        return
+    planted = truth.planted
+    console.print(f"{planted.exposures:,} exposures and {planted.outcomes:,} outcomes; truth: {folder / TRUTH_FILE}")
+    console.print(f"keenstream experiment analyse {folder / CONFIG_FILE} --log {folder} --out report", soft_wrap=True)

@@ -56,6 +56,14 @@ class LogChunk(msgspec.Struct, frozen=True, eq=False, kw_only=True):
     outcomes: pa.Table
     planted: Planted
     truth: TruthSums
+    policy_sums: Floats  # [3]: expected clicks by the ranking, in uniform order, and rows; of the experiment's
+
+
+class PolicyValue(msgspec.Struct, frozen=True, kw_only=True):
+    """What off-policy evaluation should find: expected clicks of one shown place, over the answers of both arms."""
+
+    policy: str
+    value: float
 
 
 class Shown(msgspec.Struct, frozen=True, eq=False, kw_only=True):
@@ -68,6 +76,7 @@ class Shown(msgspec.Struct, frozen=True, eq=False, kw_only=True):
     propensity: Floats
     treated: Flags
     inside: Flags  # in the experiment
+    scale: Floats  # the chance without place and article
     chance: Floats
 
 
@@ -100,7 +109,14 @@ def generate_chunk(settings: LogSettings, first_reader: int, experiment: Experim
         outcomes=outcomes,
         planted=found.planted + planted + more,
         truth=truth,
+        policy_sums=_policy_sums(settings, readers, shown),
     )
+
+
+def policy_values(sums: Floats) -> list[PolicyValue]:
+    """Of the sum of all chunks' `policy_sums`."""
+    rows = max(1.0, float(sums[2]))
+    return [PolicyValue(policy=name, value=float(sums[n]) / rows) for n, name in enumerate(("ranked", "uniform"))]
 
 
 def log_schema(topic: str) -> pa.Schema:
@@ -128,8 +144,24 @@ def _show(settings: LogSettings, readers: LogReaders, visits: Visits, rng: np.ra
         propensity=propensity,
         treated=treated,
         inside=inside,
+        scale=scale,
         chance=np.where(readers.bot[reader], _BOT_CTR, chance),
     )
+
+
+def _policy_sums(settings: LogSettings, readers: LogReaders, shown: Shown) -> Floats:
+    """One article of the pool at a time: [rows] is the largest array."""
+    if not settings.exploration:
+        return np.zeros(3)
+    at = np.flatnonzero(shown.inside)
+    appeal, bot = appeals(settings), readers.bot[shown.reader[at]]
+    looked = shown.scale[at] * looks(settings)[shown.place[at] - 1]
+
+    def total(liked: Any) -> float:
+        return float(np.where(bot, _BOT_CTR, np.minimum(1.0, looked * liked)).sum())
+
+    uniform = sum(total(one) for one in appeal) / settings.pool
+    return np.array([total(appeal[shown.place[at] - 1]), uniform, float(len(at))])
 
 
 def _arranged(settings: LogSettings, visits: Visits, rng: np.random.Generator) -> tuple[Ints, Floats]:
@@ -164,7 +196,7 @@ def _exposures(
 ) -> pa.Table:
     path = shown.treated & readers.triggered[shown.reader]
     off = pa.array(~path)
-    arm: Ints = np.where(shown.treated ^ crossed[shown.visit], 2, 1) * shown.inside.astype(np.int64)
+    arm: Ints = np.where(shown.inside, 1 + (shown.treated ^ crossed[shown.visit]).astype(np.int64), 0)
     request = requests.take(pa.array(shown.visit))
     at = visits.at_ms[shown.visit]
     offset = rng.integers(0, settings.articles, len(visits.reader))[shown.visit]

@@ -1,8 +1,9 @@
 """What the log of a simulated experiment is like, and which faults are planted in it."""
 
 import itertools
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 
@@ -105,6 +106,35 @@ def check_settings(settings: LogSettings) -> LogSettings:
     if settings.faults.bots and not settings.history_days:
         raise UsageError("bots are known by their history: give history_days")
     return settings
+
+
+def changed_settings(changes: Sequence[str]) -> LogSettings:
+    """The defaults with changes such as `cold_lift=0.2`, `faults.bots=0.01` and `ramp=[0.1,0.3]`; the last one wins."""
+    faults: dict[str, Any] = {}
+    values: dict[str, Any] = {"faults": faults}
+    for change in changes:
+        name, equals, text = change.partition("=")
+        if not equals:
+            raise UsageError(f"{change}: give a name and a value, such as cold_lift=0.2")
+        inner = name.removeprefix("faults.")
+        (values if inner == name else faults)[inner] = _value(text)
+    try:
+        return check_settings(msgspec.convert(values, LogSettings))
+    except msgspec.ValidationError as error:
+        raise UsageError(f"simulated experiment: {error}; settings: {', '.join(_names())}") from error
+
+
+def _value(text: str) -> Any:
+    """JSON, or the text itself."""
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        return text
+
+
+def _names() -> list[str]:
+    own = [name for name in LogSettings.__struct_fields__ if name != "faults"]
+    return [*own, *(f"faults.{name}" for name in LogFaults.__struct_fields__)]
 
 
 def experiment_of(settings: LogSettings) -> Experiment:
