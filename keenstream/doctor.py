@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import msgspec
 import psutil
 
-from keenstream.stack.folders import cache_folder, state_folder
+from keenstream.stack.folders import cache_folder, demo_folder, state_folder
 from keenstream.stack.ports import holder, is_free
 from keenstream.stack.state import live_state, read_state
 from schemas.config import Config
@@ -43,6 +43,8 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
 def run_checks(home: Path | None = None, config: Config | None = None) -> list[Check]:
     """Every check on this machine, in the order in which to mend."""
     home, config = home or state_folder(), config or Config()
+    stacks = (home, demo_folder(home))  # a demo that was kept up is a stack like any other
+    live = [stack for stack in stacks if live_state(stack)]
     return [
         check_python(sys.version_info[:2], _has_libpython()),
         check_java(_first_line(["java", "-version"])),
@@ -54,8 +56,8 @@ def run_checks(home: Path | None = None, config: Config | None = None) -> list[C
         check_packages(LOCK, _installed),
         check_servers(cache_folder()),
         check_models(home / "models" / "repository"),
-        *check_ports(local_ports(config), running=live_state(home) is not None, is_free=is_free),
-        check_run(stale=read_state(home) is not None and live_state(home) is None),
+        *check_ports(local_ports(config), running=bool(live), is_free=is_free),
+        check_run(stale=any(read_state(stack) for stack in stacks if stack not in live)),
     ]
 
 

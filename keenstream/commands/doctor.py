@@ -15,8 +15,10 @@ def doctor(as_json: bool = JSON_OPTION) -> None:
     Example: `keenstream doctor`
     """
     from keenstream.doctor import run_checks
+    from keenstream.settings import resolve_config
 
-    checks = run_checks()
+    checks = run_checks(config=resolve_config())
+    missing = sum(not check.ok for check in checks)
     if as_json:
         print_json(checks)
     else:
@@ -25,5 +27,6 @@ def doctor(as_json: bool = JSON_OPTION) -> None:
             level = f"[{COLORS[check.level]}]{check.level}[/]"
             table.add_row(check.name, level, escape(check.found), "" if check.level == "ok" else escape(check.mend))
         console.print(table)
-    if not all(check.ok for check in checks):
+        console.print(f"{missing} missing: mend them first." if missing else "Nothing is missing: the stack can run.")
+    if missing:
         raise typer.Exit(1)

@@ -1,4 +1,6 @@
 import json
+import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +9,8 @@ import pytest
 
 from keenstream import doctor
 from keenstream.doctor import GIB, Check
+from keenstream.stack.folders import demo_folder
+from keenstream.stack.state import ProcessIdentity, RunState, write_state
 from schemas.config import Config, Kafka
 
 
@@ -65,6 +69,28 @@ def test_a_taken_port_is_told_with_the_setting_that_moves_it() -> None:
 def test_ports_of_the_running_stack_are_no_trouble() -> None:
     checks = doctor.check_ports({"kafka.bootstrap": 9092}, running=True, is_free=lambda port: False)
     assert [check.level for check in checks] == ["ok"]
+
+
+def stack_state(supervisor: ProcessIdentity) -> RunState:
+    return RunState(run_id="run", supervisor=supervisor, environment={}, parts=())
+
+
+@pytest.mark.parametrize("folder", [Path(), demo_folder(Path())], ids=["stack", "kept demo"])
+def test_a_running_stack_holds_its_ports_rightly_and_a_dead_one_is_told(tmp_path: Path, folder: Path) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        config = Config(kafka=Kafka(bootstrap=f"127.0.0.1:{port}"))
+
+        def found(supervisor: ProcessIdentity) -> dict[str, Check]:
+            write_state(tmp_path / folder, stack_state(supervisor))
+            return {check.name: check for check in doctor.run_checks(tmp_path, config)}
+
+        alive = found(ProcessIdentity.of(os.getpid()))
+        assert (alive[f"port {port}"].level, alive["last run"].level) == ("ok", "ok")
+        dead = found(ProcessIdentity(pid=os.getpid(), started=1.0))  # the id of a process that ended, used again
+        assert (dead[f"port {port}"].level, dead["last run"].level) == ("warning", "warning")
 
 
 def test_a_broker_elsewhere_needs_no_port_here() -> None:
