@@ -1,4 +1,4 @@
-"""Off-policy evaluation from files: known values of other policies are found; a log that cannot bear them is refused."""
+"""Off-policy evaluation from files: known values are found; a log that cannot bear another policy is refused."""
 
 from pathlib import Path
 
