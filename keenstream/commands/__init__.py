@@ -13,6 +13,7 @@ def application() -> typer.Typer:
         demo,
         doctor,
         erase,
+        evaluate,
         experiment,
         feed,
         ingest,
@@ -44,6 +45,7 @@ def application() -> typer.Typer:
     app.add_typer(schemas.app, name="schemas")
     train_models.add_commands(train.app)
     app.add_typer(train.app, name="train")
+    app.command("evaluate")(evaluate.evaluate)
     app.command("demo")(demo.demo)
     app.command("prepare")(prepare.prepare)
     app.command("worker")(worker.worker)

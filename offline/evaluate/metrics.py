@@ -22,6 +22,12 @@ def recall_at_k(ranked: Sequence[str], positives: Collection[str], k: int) -> fl
     return found / min(k, len(set(positives)))
 
 
+def found_share_at_k(ranked: Sequence[str], positives: Collection[str], k: int) -> float:
+    """Share of all positives among the first k, found / positives: below 1 for more than k positives, however good."""
+    _check(positives, k)
+    return len(set(ranked[:k]) & set(positives)) / len(set(positives))
+
+
 def ndcg_at_k(ranked: Sequence[str], positives: Collection[str], k: int) -> float:
     """Binary gains, discount log2(rank + 1), divided by that of a perfect list. A repeated id counts once."""
     _check(positives, k)

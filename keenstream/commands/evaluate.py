@@ -1,0 +1,191 @@
+"""`keenstream evaluate`: policies and their rivals on held-out readers and later days."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from keenstream.commands.console import JSON_OPTION, console, print_json, step_progress
+from schemas.errors import UsageError
+
+if TYPE_CHECKING:
+    from offline.evaluate.evaluation import Evaluation, Write
+    from offline.evaluate.policies import Writing
+    from schemas.prompt import PromptVersion
+
+DEADLINE_SECONDS = 900.0  # of one list, all that wait before it included
+SHOWN = ("recall_at_5", "recall_at_10", "recall_at_50", "ndcg_at_10", "mrr")
+
+
+def evaluate(
+    examples: Annotated[
+        Path | None, typer.Argument(help="Folder of `keenstream train prepare`; without it a world is simulated.")
+    ] = None,
+    model: Annotated[list[str], typer.Option(help="NAME=FOLDER of a checkpoint, or NAME=FOLDER:examples-1.")] = [],  # noqa: B006
+    served: Annotated[list[str], typer.Option(help="NAME=HOST:PORT of a Triton, or NAME=HOST:PORT/bare-1.")] = [],  # noqa: B006
+    lists: Annotated[list[str], typer.Option(help="NAME=FILE of JSON Lines: user_id, completions.")] = [],  # noqa: B006
+    samples: Annotated[int, typer.Option(min=1, max=32, help="Lists of each reader, for best-of-N.")] = 1,
+    seeds: Annotated[int, typer.Option(min=1, help="Repetitions of what is random.")] = 3,
+    readers: Annotated[int, typer.Option(min=0, help="At most so many held-out readers; 0: all.")] = 0,
+    fresh_days: Annotated[float, typer.Option(min=0.01, help="Articles older than this are not alive.")] = 3.0,
+    sequences: Annotated[bool, typer.Option(help="--no-sequences leaves out SASRec and GRU4Rec.")] = True,
+    articles: Annotated[
+        Path | None, typer.Option(help="Given articles for the simulated world (JSON Lines, as `simulate` reads).")
+    ] = None,
+    gap: Annotated[float, typer.Option(min=0, max=1, help="Of the simulated world.")] = 0.5,
+    simulated: Annotated[int, typer.Option(min=10, help="Readers of the simulated world.")] = 4_000,
+    seed: Annotated[int, typer.Option(help="Of the simulated world.")] = 7,
+    device: Annotated[str, typer.Option(help="Of the checkpoints: cpu or cuda.")] = "cpu",
+    workers: Annotated[int, typer.Option(min=1, help="Processes of the FnApiRunner.")] = 1,
+    runner: Annotated[str, typer.Option(help="A Beam runner.")] = "FnApiRunner",
+    beam: Annotated[list[str], typer.Option("--beam", help="An option for Beam.")] = [],  # noqa: B006
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for evaluation.json and plots.")] = None,
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """Recall, NDCG and MRR of models' lists beside popularity, BM25, the reader's own signals, sequence models, ...
+
+    The protocol is told at the top of offline/evaluate/evaluation.py.
+
+    Example: `keenstream evaluate examples --model teacher=runs/teacher/model --samples 8 --out report`
+    """
+    from keenstream.settings import resolve_config
+    from keenstream.stack.folders import state_folder
+    from offline.evaluate.evaluation import EvaluationSettings
+    from offline.evaluate.evaluation import evaluate as run
+    from offline.evaluate.local_embedder import LocalEmbedder
+    from offline.evaluate.policies import Writing
+    from offline.evaluate.sequences import SequenceSettings
+    from offline.experiments.runners import RunnerSettings
+    from offline.release.models import ModelPaths
+
+    settings = EvaluationSettings(
+        fresh_days=fresh_days,
+        most_readers=readers,
+        seeds=tuple(range(1, seeds + 1)),
+        sequences=SequenceSettings() if sequences else None,
+        api=resolve_config().api,
+        runner=RunnerSettings(runner=runner, workers=workers, options=tuple(beam)),
+    )
+    models = _models(model, served, lists, Writing(samples=samples), device)
+    embedder = LocalEmbedder(ModelPaths.below(state_folder()).embedder)
+    with _examples(examples, articles, gap, simulated, seed) as folder, step_progress("evaluating") as step:
+        evaluation = run(folder, models, embedder, settings, step)
+    if out:
+        _write(evaluation, out)
+    if as_json:
+        print_json(evaluation)
+    else:
+        _show(evaluation)
+
+
+@contextmanager
+def _examples(given: Path | None, articles: Path | None, gap: float, readers: int, seed: int) -> Iterator[Path]:
+    """The prepared folder, or that of a world simulated for this evaluation."""
+    if given:
+        if articles:
+            raise UsageError("--articles is for a simulated world: the examples have their own articles")
+        yield given
+        return
+    from keenstream.settings import resolve_config
+    from offline.experiments.runners import RunnerSettings
+    from offline.simulate import SimulationSettings, checked, write_simulation
+    from offline.training.preparation import PrepareSettings, prepare_examples
+    from schemas.article import Article
+    from stream.feeds.jsonl import read_articles
+
+    news = [line.row for line in read_articles(articles) if isinstance(line.row, Article)] if articles else None
+    with TemporaryDirectory(prefix="keenstream-world-") as scratch, step_progress("simulating") as step:
+        world, folder = Path(scratch) / "world", Path(scratch) / "examples"
+        write_simulation(world, checked(SimulationSettings(readers=readers, gap=gap, seed=seed)), news)
+        prepared = PrepareSettings(profiles=resolve_config().profiles)
+        prepare_examples(world, folder, prepared, RunnerSettings(), lambda name, done, of: step(f"{name} {done}/{of}"))
+        yield folder
+
+
+def _models(
+    checkpoints: list[str], served: list[str], lists: list[str], writing: "Writing", device: str
+) -> dict[str, "Write"]:
+    from offline.evaluate.policies import ask_served, of_checkpoint, of_file, read_completions
+    from schemas.clients.triton import TritonStudent
+
+    found: dict[str, Write] = {}
+    for name, place in _named(checkpoints, "--model").items():
+        folder, prompt = _with_prompt(place, ":", "bare-1")
+        found[name] = partial(of_checkpoint, folder, prompt, device, writing)
+    for name, place in _named(served, "--served").items():
+        address, prompt = _with_prompt(place, "/", "examples-1")
+        student = partial(TritonStudent, address, deadline_seconds=DEADLINE_SECONDS)
+        found[name] = partial(ask_served, student, prompt, writing)
+    for name, place in _named(lists, "--lists").items():
+        found[name] = partial(of_file, read_completions(Path(place)))
+    return found
+
+
+def _named(options: list[str], option: str) -> Mapping[str, str]:
+    pairs = [text.partition("=") for text in options]
+    for name, _, place in pairs:
+        if not name or not place:
+            raise UsageError(f"{option} {name}: write NAME=PLACE")
+    return {name: place for name, _, place in pairs}
+
+
+def _with_prompt(place: str, mark: str, default: "PromptVersion") -> tuple[str, "PromptVersion"]:
+    from schemas.prompt import BARE, EXAMPLES
+
+    for version in (BARE, EXAMPLES):
+        if place.endswith(f"{mark}{version}"):
+            return place.removesuffix(f"{mark}{version}"), version
+    return place, default
+
+
+def _write(evaluation: "Evaluation", out: Path) -> None:
+    import msgspec
+
+    from offline.evaluate.plots import write_plots
+
+    out.mkdir(parents=True, exist_ok=True)
+    scratch = out / "evaluation.json.tmp"
+    scratch.write_bytes(msgspec.json.format(msgspec.json.encode(evaluation), indent=2) + b"\n")
+    scratch.replace(out / "evaluation.json")
+    write_plots(evaluation, out)
+
+
+def _show(evaluation: "Evaluation") -> None:
+    from rich.table import Table
+
+    title = (
+        f"{evaluation.readers:,} held-out readers, {evaluation.positives_per_reader} positives each, "
+        f"{evaluation.pool:,} articles; {evaluation.without_positives:,} readers had nothing to find"
+    )
+    for group in ("all", "cold", "warm"):
+        rows = [row for row in evaluation.rows if row.group == group]
+        if not rows:
+            continue
+        table = Table("policy", *SHOWN, "answered", title=f"{group} readers: {title}" if group == "all" else group)
+        for row in sorted(rows, key=lambda row: -row.metrics["recall_at_10"].mean):
+            cells = [f"{(m := row.metrics[name]).mean:.3f} ±{(m.high - m.low) / 2:.3f}" for name in SHOWN]
+            table.add_row(row.policy, *cells, f"{row.answered:.0%}")
+        console.print(table)
+    if evaluation.differences:
+        console.print(_difference_table(evaluation))
+    console.print(f"best baseline (chosen on validation readers): {evaluation.best_baseline}", markup=False)
+
+
+def _difference_table(evaluation: "Evaluation") -> Any:
+    from rich.table import Table
+
+    table = Table("policy", "against", "readers", "difference", "ratio", title="Recall@10, paired by reader")
+    for row in evaluation.differences:
+        gained, ratio = row.difference, row.ratio
+        table.add_row(
+            row.policy,
+            row.other,
+            row.group,
+            f"{gained.mean:+.3f} ({gained.low:+.3f} to {gained.high:+.3f})",
+            f"{ratio.mean:.2f} ({ratio.low:.2f} to {ratio.high:.2f})",
+        )
+    return table

@@ -1,0 +1,269 @@
+"""The protocol of `keenstream evaluate`.
+
+- Readers: those of the examples' held-out split with something to find; training readers are refused.
+- Moment: the examples' last one, t. Profiles hold events up to t, with the stream's cleaning.
+- Candidate pool: articles alive at t: published in the `fresh_days` before t and not expired.
+- Positives: articles of the pool that the reader clicked in the window after t and not before (several for each).
+- What a reader has clicked before is in no ranking. Readers without positives are left out and counted.
+- Recall@K = found / positives; NDCG@K with the ideal of min(K, positives); MRR over the first 50 places.
+- All readers, cold ones (at most 3 signals) and warm ones apart; means with 95 % bootstrap intervals by reader, and
+  differences and ratios paired by reader.
+- What is random (training of sequence models, sampled lists) is repeated by seed; a reader's score is the mean.
+- The best baseline, with which lists are fused, is chosen on validation readers, of whom nothing else is reported.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+import msgspec
+
+from offline.evaluate.answers import Answer, fused_answers, write_answers
+from offline.evaluate.baselines import News, baselines
+from offline.evaluate.held_out import HeldOutReader
+from offline.evaluate.policies import Completions, best_lists, first_lists
+from offline.evaluate.retrieval import ExactIndex, VectorCache
+from offline.evaluate.scores import (
+    KEY_METRIC,
+    METRICS,
+    Difference,
+    PolicyRow,
+    ReaderScore,
+    by_policy,
+    differences,
+    policy_rows,
+    values_of,
+)
+from offline.evaluate.scoring import PLACES, ScoringPlan, score_policies, write_inputs
+from offline.evaluate.sequences import NAMES, SequenceSettings, sequence_answers
+from offline.experiments.runners import RunnerSettings
+from offline.training.example_set import load_articles, load_clicks, load_split, read_manifest
+from offline.training.examples import Example, split_of
+from offline.training.news_index import NewsIndex, TextVectors
+from offline.training.rewards import make_rewards
+from schemas.article import Article, embedded_text
+from schemas.clients.models import Embedder
+from schemas.config import Api
+from schemas.errors import UsageError
+
+DAY_MS: Final = 86_400_000
+FUSED: Final = " + best baseline"
+BEST_OF: Final = ", best of {}"
+
+Write = Callable[[Sequence[HeldOutReader], int], Completions]  # readers, seed -> texts
+Step = Callable[[str], None]
+Answers = dict[str, list[list[Answer]]]  # by policy: one list of answers for each seed
+
+
+class EvaluationSettings(msgspec.Struct, frozen=True, kw_only=True):
+    fresh_days: float = 3.0
+    most_readers: int = 0  # 0: all
+    seeds: tuple[int, ...] = (1, 2, 3)
+    sequences: SequenceSettings | None = SequenceSettings()  # None: leave those baselines out
+    api: Api = Api()
+    runner: RunnerSettings = RunnerSettings()
+
+
+class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that was measured, and on what."""
+
+    protocol: str
+    content_sha256: str  # of the examples
+    at_ms: int
+    until_ms: int
+    pool: int
+    readers: int
+    without_positives: int
+    positives_per_reader: float
+    seeds: tuple[int, ...]
+    best_baseline: str
+    rows: tuple[PolicyRow, ...]
+    differences: tuple[Difference, ...]
+
+
+class Task(msgspec.Struct, frozen=True):
+    """What is asked of every policy."""
+
+    news: News
+    readers: list[HeldOutReader]
+    validation: list[HeldOutReader]
+    without_positives: int
+
+    @property
+    def everybody(self) -> list[HeldOutReader]:
+        return [*self.readers, *self.validation]
+
+
+def evaluate(
+    examples: Path, models: Mapping[str, Write], embedder: Embedder, settings: EvaluationSettings, step: Step
+) -> Evaluation:
+    """Every baseline and every model on the held-out readers of the prepared folder `examples`."""
+    manifest = read_manifest(examples)
+    held_out = refuse_training_readers(load_split(examples, "held_out"))
+    task = make_task(examples, held_out, embedder, settings)
+    answers = _baseline_answers(task, settings, step)
+    names = tuple(answers)
+    for name, write in models.items():
+        step(f"lists of {name}")
+        answers |= _model_answers(name, write, task, embedder, settings.seeds)
+    best = _best_baseline(task, {name: answers[name] for name in names}, embedder, settings, step)
+    for name in models:
+        answers[f"{name}{FUSED}"] = [
+            fused_answers(_by_reader(answers[name][0]), _by_reader(of_seed)) for of_seed in answers[best]
+        ]
+    scores = _scores(task.readers, answers, task, embedder, settings, step)
+    positives = sum(len(reader.positives) for reader in task.readers) / len(task.readers)
+    return Evaluation(
+        protocol=__doc__ or "",
+        content_sha256=manifest.content_sha256,
+        at_ms=held_out[0].at_ms,
+        until_ms=held_out[0].until_ms,
+        pool=len(task.news.pool),
+        readers=len(task.readers),
+        without_positives=task.without_positives,
+        positives_per_reader=round(positives, 2),
+        seeds=settings.seeds,
+        best_baseline=best,
+        rows=tuple(policy_rows(scores, seed=settings.seeds[0])),
+        differences=tuple(_differences(scores, names, list(models), best, settings.seeds[0])),
+    )
+
+
+def refuse_training_readers(examples: Sequence[Example]) -> Sequence[Example]:
+    """UsageError when a reader is one that training may have seen, or when there is none."""
+    if not examples:
+        raise UsageError("there are no held-out readers: prepare a log of more readers")
+    if trained := [row.user_id for row in examples if split_of(row.user_id) != "held_out"]:
+        raise UsageError(f"{len(trained)} readers are of the training half, {trained[0]} among them: nothing is judged")
+    return examples
+
+
+def alive_at(articles: Sequence[Article], at_ms: int, fresh_days: float) -> list[Article]:
+    """Published in the `fresh_days` before the moment, and not expired."""
+    return [
+        article
+        for article in articles
+        if at_ms - fresh_days * DAY_MS < article.published_at <= at_ms
+        and (article.expires_at is None or article.expires_at > at_ms)
+    ]
+
+
+def make_task(examples: Path, held_out: Sequence[Example], embedder: Embedder, settings: EvaluationSettings) -> Task:
+    """UsageError when nothing could be found by anybody."""
+    at_ms = held_out[0].at_ms
+    pool = alive_at(load_articles(examples), at_ms, settings.fresh_days)
+    if not pool:
+        raise UsageError(
+            f"no article is alive at the moment of the examples: raise --fresh-days ({settings.fresh_days})"
+        )
+    known = frozenset(article.article_id for article in pool)
+    readers = [reader for row in held_out if (reader := _reader(row, known)).positives]
+    if not readers:
+        raise UsageError("no held-out reader clicked an article that was alive at the moment: raise --fresh-days")
+    validation = [reader for row in load_split(examples, "validation") if (reader := _reader(row, known)).positives]
+    cache = VectorCache(embedder)
+    texts = [embedded_text(article) for article in pool]
+    asyncio.run(cache.add(texts))
+    news = News(at_ms, pool, cache, ExactIndex(pool, cache.of(texts)), load_clicks(examples))
+    return Task(news, readers[: settings.most_readers or None], validation, len(held_out) - len(readers))
+
+
+def _reader(row: Example, pool: frozenset[str]) -> HeldOutReader:
+    return HeldOutReader(row.user_id, row.profile, frozenset(row.clicked) & pool)
+
+
+def _baseline_answers(task: Task, settings: EvaluationSettings, step: Step) -> Answers:
+    found: Answers = {}
+    for name, baseline in baselines(task.news, PLACES).items():
+        step(name)
+        found[name] = [baseline(task.everybody)]
+    if settings.sequences is None:
+        return found
+    users = [reader.user_id for reader in task.everybody]
+    pool = [article.article_id for article in task.news.pool]
+    for name in NAMES:
+        found[name] = []
+        for seed in settings.seeds:
+            step(f"{name}, seed {seed}")
+            seeded = msgspec.structs.replace(settings.sequences, seed=seed)
+            found[name].append(sequence_answers(name, task.news.clicks, users, pool, PLACES, seeded))
+    return found
+
+
+def _model_answers(name: str, write: Write, task: Task, embedder: Embedder, seeds: Sequence[int]) -> Answers:
+    """N = 1, and best-of-N where several lists were written."""
+    found: Answers = {}
+    for seed in seeds:
+        completions = write(task.readers, seed)
+        if missing := [reader.user_id for reader in task.readers if not completions.get(reader.user_id)]:
+            raise UsageError(f"{name} has no list for {len(missing)} readers, {missing[0]} among them")
+        count = min(len(completions[reader.user_id]) for reader in task.readers)
+        if seed == seeds[0]:
+            found[name] = [first_lists(completions)]
+        if count == 1:
+            break
+        rewards = make_rewards(NewsIndex(task.news.pool, TextVectors(embedder)))
+        for n, answers in best_lists(completions, task.readers, rewards).items():
+            if n > 1:
+                found.setdefault(name + BEST_OF.format(n), []).append(answers)
+    return found
+
+
+def _best_baseline(task: Task, answers: Answers, embedder: Embedder, settings: EvaluationSettings, step: Step) -> str:
+    """By Recall@10 of validation readers; the first one by name where there is none of these."""
+    if not task.validation:
+        return min(answers)
+    scores = _scores(task.validation, answers, task, embedder, settings, step)
+    means = {name: float(values_of(rows, KEY_METRIC).mean()) for name, rows in scores.items()}
+    return max(sorted(means), key=means.__getitem__)
+
+
+def _scores(
+    readers: Sequence[HeldOutReader],
+    answers: Answers,
+    task: Task,
+    embedder: Embedder,
+    settings: EvaluationSettings,
+    step: Step,
+) -> dict[str, list[ReaderScore]]:
+    """By policy, each reader's mean over the seeds."""
+    step(f"scoring {len(answers)} policies on {len(readers)} readers")
+    with TemporaryDirectory(prefix="keenstream-evaluate-") as scratch:
+        paths, names = {}, {}
+        for number, (name, by_seed) in enumerate(answers.items()):
+            for seed, rows in enumerate(by_seed):
+                key = f"{number:03d}-{seed}"
+                names[key], paths[key] = name, str(Path(scratch) / f"{key}.jsonl")
+                write_answers(Path(paths[key]), rows)
+        plan = ScoringPlan(scratch=scratch, policies=paths, readers=len(readers), embedder=embedder, api=settings.api)
+        pool = task.news.pool
+        write_inputs(plan, readers, pool, task.news.cache.of([embedded_text(article) for article in pool]))
+        scores = score_policies(plan, settings.runner)
+    return by_policy(mean_over_seeds([msgspec.structs.replace(row, policy=names[row.policy]) for row in scores]))
+
+
+def mean_over_seeds(scores: Sequence[ReaderScore]) -> list[ReaderScore]:
+    """One score for each policy and reader."""
+    groups: dict[tuple[str, str], list[ReaderScore]] = {}
+    for row in scores:
+        groups.setdefault((row.policy, row.user_id), []).append(row)
+    return [
+        msgspec.structs.replace(rows[0], **{name: float(values_of(rows, name).mean()) for name in METRICS})
+        for rows in groups.values()
+    ]
+
+
+def _differences(
+    scores: Mapping[str, Sequence[ReaderScore]], names: Sequence[str], models: Sequence[str], best: str, seed: int
+) -> list[Difference]:
+    """Models against everything, fused ones against the best baseline, best-of-N against the one list."""
+    pairs = [(model, other) for model in models for other in (*names, *models) if model != other]
+    pairs += [(f"{model}{FUSED}", best) for model in models]
+    pairs += [(name, model) for model in models for name in scores if name.startswith(model + BEST_OF.format(""))]
+    return [row for ours, theirs in pairs for row in differences(scores[ours], scores[theirs], seed=seed)]
+
+
+def _by_reader(answers: Sequence[Answer]) -> dict[str, Answer]:
+    return {answer.user_id: answer for answer in answers}

@@ -1,0 +1,163 @@
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from offline.evaluate.answers import Answer, WeightedQuery, fuse, fused_answers, read_answers, write_answers
+from offline.evaluate.baselines import ward_clusters
+from offline.evaluate.evaluation import Evaluation, EvaluationSettings, alive_at, evaluate, refuse_training_readers
+from offline.evaluate.held_out import HeldOutReader
+from offline.evaluate.plots import write_plots
+from offline.evaluate.policies import Completions, Writing, best_lists, first_lists, of_served, read_completions
+from offline.evaluate.scores import by_policy, differences, policy_rows, score
+from offline.experiments.runners import RunnerSettings
+from offline.simulate import SimulationSettings, write_simulation
+from offline.training.example_set import load_split
+from offline.training.preparation import PrepareSettings, prepare_examples
+from schemas.article import Article
+from schemas.clients.memory_models import MemoryEmbedder, MemoryStudent
+from schemas.errors import UsageError
+from schemas.profile import latest_signals
+
+SETTINGS = EvaluationSettings(seeds=(1, 2), sequences=None)
+POSITIVES = frozenset({"a", "b"})
+
+
+def quiet(step: str) -> None:
+    assert step
+
+
+@pytest.fixture(scope="module")
+def examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("evaluation")
+    write_simulation(
+        folder / "log", SimulationSettings(readers=120, articles=600, events_per_reader=25, days=6, gap=0.0)
+    )
+    prepare_examples(
+        folder / "log", folder / "examples", PrepareSettings(buckets=1), RunnerSettings(), lambda step, done, of: None
+    )
+    return folder / "examples"
+
+
+def signals_then_noise(readers: Sequence[HeldOutReader], seed: int) -> Completions:
+    """First a list that finds nothing, then one of the reader's newest signal."""
+    return {row.user_id: ("zzz qqq", next(latest_signals(row.profile))[1].text.replace(";", " ")) for row in readers}
+
+
+@pytest.fixture(scope="module")
+def evaluation(examples: Path) -> Evaluation:
+    return evaluate(examples, {"model": signals_then_noise}, MemoryEmbedder(), SETTINGS, quiet)
+
+
+def test_every_policy_is_judged_on_the_same_held_out_readers(examples: Path, evaluation: Evaluation) -> None:
+    rows = [row for row in evaluation.rows if row.group == "all"]
+    names = {row.policy for row in rows}
+    assert {"popularity", "recency", "BM25 on recent signals", "own signals (5)", "model", "model, best of 2"} <= names
+    assert {"mean history embedding", "history medoids (Ward)", "latest signal", "model + best baseline"} <= names
+    assert {row.metrics["mrr"].readers for row in rows} == {evaluation.readers}
+    assert evaluation.readers + evaluation.without_positives == len(load_split(examples, "held_out"))
+    assert evaluation.best_baseline in names
+
+
+def test_best_of_n_takes_the_list_that_the_rewards_prefer(evaluation: Evaluation) -> None:
+    means = {row.policy: row.metrics["recall_at_50"].mean for row in evaluation.rows if row.group == "all"}
+    assert means["model, best of 2"] > means["model"]
+    assert means["own signals (8)"] > means["latest signal"]
+    pairs = {(row.policy, row.other) for row in evaluation.differences}
+    assert {("model, best of 2", "model"), ("model + best baseline", evaluation.best_baseline)} <= pairs
+
+
+def test_an_evaluation_repeats(examples: Path, evaluation: Evaluation) -> None:
+    again = evaluate(examples, {"model": signals_then_noise}, MemoryEmbedder(), SETTINGS, quiet)
+    assert msgspec.json.encode(again) == msgspec.json.encode(evaluation)
+
+
+def test_plots_are_written(evaluation: Evaluation, tmp_path: Path) -> None:
+    assert [path.name for path in write_plots(evaluation, tmp_path)] == ["policies.png", "best_of_n.png"]
+    assert all(path.stat().st_size > 5_000 for path in tmp_path.iterdir())
+
+
+def test_training_readers_are_refused(examples: Path) -> None:
+    with pytest.raises(UsageError, match="of the training half"):
+        refuse_training_readers(load_split(examples, "training"))
+    with pytest.raises(UsageError, match="no held-out readers"):
+        refuse_training_readers([])
+
+
+def test_a_model_without_lists_for_all_is_refused(examples: Path) -> None:
+    with pytest.raises(UsageError, match="short has no list for"):
+        evaluate(examples, {"short": lambda readers, seed: {}}, MemoryEmbedder(), SETTINGS, quiet)
+
+
+def test_alive_is_fresh_published_and_not_expired() -> None:
+    day = 86_400_000
+    times = {"new": 10 * day, "fresh": 8 * day, "old": 7 * day, "future": 10 * day + 1}
+    rows = [Article(article_id=n, title=n, url="", source="s", published_at=at) for n, at in times.items()]
+    gone = msgspec.structs.replace(rows[0], article_id="gone", expires_at=10 * day)
+    assert [row.article_id for row in alive_at([*rows, gone], 10 * day, 3.0)] == ["new", "fresh"]
+
+
+def test_scores_by_hand() -> None:
+    row = score("p", "u", 2, ["x", "a", "y", "z", "w", "b"], POSITIVES)
+    ideal = 1 + 1 / math.log2(3)
+    assert (row.recall_at_5, row.recall_at_10, row.mrr) == (0.5, 1.0, 0.5)
+    assert row.ndcg_at_5 == pytest.approx(1 / math.log2(3) / ideal)
+    assert row.ndcg_at_10 == pytest.approx((1 / math.log2(3) + 1 / math.log2(7)) / ideal)
+
+
+def test_readers_are_told_apart_by_their_signals_and_differences_are_paired() -> None:
+    ours = [score("ours", f"u{n}", n, ["a", "b"] if n % 2 else ["a"], POSITIVES) for n in range(8)]
+    theirs = [score("theirs", f"u{n}", n, ["a"], POSITIVES) for n in range(8)]
+    groups = {row.group: row for row in policy_rows(by_policy([*ours, *theirs]), seed=1) if row.policy == "ours"}
+    assert [groups[name].metrics["mrr"].readers for name in ("all", "cold", "warm")] == [8, 4, 4]
+    whole = differences(ours, theirs, seed=1)[0]
+    assert (whole.difference.mean, whole.ratio.mean) == (0.25, 1.5)
+    assert 0 < whole.difference.low < 0.25 < whole.difference.high < 0.5
+    assert 1 < whole.ratio.low < 1.5 < whole.ratio.high < 2
+
+
+def test_fusing_ranks_what_both_found_first() -> None:
+    assert fuse([["a", "b", "c"], ["d", "b"]])[0] == "b"
+    left = {"u": Answer(user_id="u", queries=(WeightedQuery("q"),))}
+    right = {"u": Answer(user_id="u", queries=(WeightedQuery("r", 0.5),), ranked=("a",))}
+    assert fused_answers(left, right) == [
+        Answer(user_id="u", queries=(WeightedQuery("q"), WeightedQuery("r", 0.5)), ranked=("a",))
+    ]
+
+
+def test_answers_and_lists_as_files(tmp_path: Path) -> None:
+    rows = [Answer(user_id="u", queries=(WeightedQuery("q", 0.5),)), Answer(user_id="v", ranked=("a",))]
+    write_answers(tmp_path / "answers.jsonl", rows)
+    assert list(read_answers(tmp_path / "answers.jsonl").values()) == rows
+    (tmp_path / "lists.jsonl").write_text('{"user_id": "u", "completions": ["a; b"]}\n')
+    completions = read_completions(tmp_path / "lists.jsonl")
+    assert [query.text for query in first_lists(completions)[0].queries] == ["a", "b"]
+    (tmp_path / "lists.jsonl").write_text("{}\n")
+    with pytest.raises(UsageError, match="user_id and completions"):
+        read_completions(tmp_path / "lists.jsonl")
+
+
+def test_clusters_follow_the_directions() -> None:
+    vectors = np.array([[1, 0], [0.99, 0.14], [0, 1], [0.1, 0.995]], dtype=np.float32)
+    labels = ward_clusters(vectors)
+    assert labels[0] == labels[1] != labels[2] == labels[3]
+    assert len(ward_clusters(vectors[:1])) == 1
+
+
+async def test_a_served_model_of_another_prompt_is_refused(examples: Path) -> None:
+    readers = [HeldOutReader(row.user_id, row.profile, POSITIVES) for row in load_split(examples, "held_out")[:3]]
+    found = await of_served(MemoryStudent(), "examples-1", Writing(samples=20), readers, 1)
+    assert {len(texts) for texts in found.values()} == {20}
+    with pytest.raises(UsageError, match="made for the prompt examples-1, not bare-1"):
+        await of_served(MemoryStudent(), "bare-1", Writing(), readers, 1)
+
+
+def test_only_signals_and_lists_choose_the_best(examples: Path) -> None:
+    readers = [HeldOutReader(row.user_id, row.profile, POSITIVES) for row in load_split(examples, "held_out")[:2]]
+    texts = {row.user_id: ("one", "two", "three") for row in readers}
+    longest = {"length": lambda completions, **columns: [float(len(text)) for text in completions]}
+    found = best_lists(texts, readers, longest)  # type: ignore[arg-type]
+    assert {n: rows[0].queries[0].text for n, rows in found.items()} == {1: "one", 2: "one"}
