@@ -171,7 +171,11 @@ async def test_headers_without_an_end_are_refused() -> None:
     with served(60) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"GET /docs HTTP/1.1\r\n")
+        answered = asyncio.create_task(reader.readline())
         for number in range(200):
+            if answered.done():  # what is sent to a connection that was closed would reset it, the answer included
+                break
             writer.write(f"x-{number}: {'a' * 1_000}\r\n".encode())
-        assert (await asyncio.wait_for(reader.readline(), 30)).startswith(b"HTTP/1.1 4")
+            await asyncio.sleep(0.002)
+        assert (await asyncio.wait_for(answered, 30)).startswith(b"HTTP/1.1 4")
         writer.close()
