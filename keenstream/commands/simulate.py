@@ -33,13 +33,33 @@ def simulate(
         typer.Option("--set", help="With --experiment: a setting, such as cold_lift=0.2 or faults.bots=0.01."),
     ] = [],  # noqa: B006  # typer copies it
     jsonl: Annotated[bool, typer.Option("--jsonl", help="With --experiment: JSON Lines, not Parquet.")] = False,
+    live: Annotated[
+        bool, typer.Option("--live", help="Play the readers of the folder against a running API instead.")
+    ] = False,
+    api: Annotated[
+        str | None, typer.Option(help="With --live: the API's address; default: the running stack's or configured one.")
+    ] = None,
+    key_file: Annotated[Path | None, typer.Option(help="With --live: a file with an API key (read, write).")] = None,
+    speed: Annotated[
+        float, typer.Option(min=1, help="With --live: simulated seconds in a second, between visits.")
+    ] = 3_600.0,
+    seconds: Annotated[
+        float | None, typer.Option(min=0.1, help="With --live: stop after these; default: at Ctrl-C.")
+    ] = None,
+    concurrency: Annotated[int, typer.Option(min=1, help="With --live: visits at once.")] = 32,
     as_json: bool = JSON_OPTION,
 ) -> None:
     """Simulate readers with drifting interests, noise, duplicates and late events, and write what they did.
 
-    Examples: `keenstream simulate world --readers 1000 --gap 0.5`, and
+    Examples: `keenstream simulate world --readers 1000 --gap 0.5`,
+    `keenstream simulate world --live --seconds 60` (after `keenstream ingest world/articles.jsonl`), and
     `keenstream simulate log --experiment --readers 50000 --set cold_lift=0.2 --set faults.bots=0.01`
     """
+    if experiment and live:
+        raise UsageError("give either --experiment or --live")
+    if live:
+        _play_live(folder, readers, api, key_file, (speed, seconds, concurrency), seed, as_json)
+        return
     if experiment:
         _simulate_experiment(folder, [f"readers={readers}", f"days={days}", f"seed={seed}", *changed], jsonl, as_json)
         return
@@ -92,3 +112,35 @@ def _simulate_experiment(folder: Path, changed: list[str], jsonl: bool, as_json:
     planted = truth.planted
     console.print(f"{planted.exposures:,} exposures and {planted.outcomes:,} outcomes; truth: {folder / TRUTH_FILE}")
     console.print(f"keenstream experiment analyse {folder / CONFIG_FILE} --log {folder} --out report", soft_wrap=True)
+
+
+def _play_live(
+    folder: Path,
+    readers: int,
+    api: str | None,
+    key_file: Path | None,
+    pace: tuple[float, float | None, int],
+    seed: int,
+    as_json: bool,
+) -> None:
+    from msgspec.structs import replace
+
+    from keenstream.live.player import LiveSettings
+    from keenstream.live.view import as_text, new_run, play, read_key
+    from keenstream.live.world import read_world
+    from keenstream.settings import load_settings
+
+    found = read_world(folder)
+    world = replace(found, readers=found.readers[:readers])
+    speed, seconds, concurrency = pace
+    settings = LiveSettings(run=new_run(), speed=speed, seconds=seconds, concurrency=concurrency)
+    headers = read_key(key_file)
+    configured = load_settings().api
+    address = api or f"http://{configured.host}:{configured.port}"
+    summary, interrupted = play(settings, world, api=address, headers=headers, seed=seed, console=Console(stderr=True))
+    if as_json:
+        print_json(summary)
+    else:
+        console.print(as_text(summary))
+    if interrupted:
+        raise typer.Exit(130)

@@ -1,0 +1,1 @@
+"""Simulated readers who use a running API: the whole system, closed-loop."""
