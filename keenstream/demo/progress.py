@@ -78,7 +78,7 @@ def live_view(now: Progress, sent: Sent, seconds: float) -> RenderableType:
 
 
 def _bar(done: int, total: int) -> ProgressBar:
-    return ProgressBar(total=max(1, total), completed=done, width=20)
+    return ProgressBar(total=max(1, total), completed=done, width=16)
 
 
 def _freshness(p50_seconds: float) -> str:
