@@ -45,7 +45,7 @@ def analyse(
     beam: BeamOptions = [],  # noqa: B006  # typer copies it
     as_json: bool = JSON_OPTION,
 ) -> None:
-    """Analyse a logged experiment: report.json, and bad rows in quarantine/. Exit code 3: a check blocks the answer.
+    """Analyse a logged experiment: report.html, report.json, bad rows in quarantine/. Exit code 3: a check failed.
 
     Example: `keenstream experiment analyse path.toml --log archive --out report --workers 2`
     """
@@ -210,8 +210,9 @@ def _check_quarantine(log: "LogCounts", analysis: "Analysis", out: Path) -> None
 
 
 def _print_report(report: "Report", out: Path) -> None:
-    for arm, verdict in report.verdicts.items():
-        console.print(f"{arm}: {verdict.sentence}", markup=False, soft_wrap=True)
+    from offline.experiments.terminal import print_report
+
+    print_report(report, console)
     console.print(f"written to {out}", markup=False, soft_wrap=True)
 
 

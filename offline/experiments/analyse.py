@@ -16,6 +16,7 @@ from offline.experiments.definition import Analysis
 from offline.experiments.job import build_pipeline
 from offline.experiments.log_columns import Column, Kind, log_columns
 from offline.experiments.log_files import Part, Slice, cut_files, find_files, make_parts
+from offline.experiments.page import write_report as write_files
 from offline.experiments.plan import Plan, buckets_for
 from offline.experiments.quarantine import FOLDER
 from offline.experiments.report import LogInput, Report, build_report
@@ -41,7 +42,8 @@ def analyse(
     settings: RunnerSettings = RunnerSettings(),  # noqa: B008  # frozen
     progress: Progress = lambda step, done, total: None,
 ) -> Report:
-    """Writes report.json and, when there are bad rows, quarantine/*.parquet below `out`; scratch files do not stay.
+    """Writes report.json, report.html and, when there are bad rows, quarantine/*.parquet below `out`; scratch
+    files do not stay.
 
     The same log and analysis give the same bytes. Raises UsageError for files, columns and settings that are wrong.
     """
@@ -50,7 +52,7 @@ def analyse(
         run_pipeline(plan, build_pipeline, settings, progress)
         totals = read_totals(plan.result_path)
     report = build_report(totals.tally, analysis, totals.log, watermark_ms=totals.watermark_ms, given=given)
-    write_report(report, out / REPORT)
+    write_files(report, out)
     return report
 
 

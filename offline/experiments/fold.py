@@ -8,9 +8,14 @@ from typing import Final
 
 import duckdb
 import msgspec
+import numpy as np
 import pyarrow as pa
 
 from offline.experiments.definition import Aggregate, Analysis, Count
+from offline.experiments.moments import Moments
+from offline.experiments.novelty import age_moments, cohort_ages, follows
+from offline.experiments.places import count_places
+from offline.experiments.recall_path import RecallPath
 
 DAY_MS: Final = 86_400_000
 
@@ -28,7 +33,9 @@ CREATE TEMP TABLE shown AS
     SELECT exposure_id, any_value(user_id) AS user_id, any_value(request_id) AS request_id, min(exposed_at) AS time_ms,
         any_value(article_id) AS article_id, any_value(exclusive) AS exclusive, any_value(experiment) AS experiment,
         any_value(arm) AS arm, any_value(phase) AS phase, any_value(triggered) AS triggered,
-        any_value(reader_signals) AS reader_signals
+        any_value(reader_signals) AS reader_signals, any_value(source) AS source, any_value(query_slot) AS query_slot,
+        any_value(list_age_ms)::BIGINT AS list_age_ms, any_value(model) AS model,
+        any_value(model_version) AS model_version, any_value(prompt_version) AS prompt_version
     FROM exposures GROUP BY exposure_id;
 CREATE TEMP TABLE done AS
     SELECT outcome_id, any_value(user_id) AS user_id, any_value(request_id) AS request_id, min(occurred_at) AS time_ms,
@@ -79,6 +86,7 @@ class Folded(msgspec.Struct, frozen=True, eq=False):
 
     users: pa.Table
     counts: FoldCounts
+    recall: RecallPath = RecallPath()
 
 
 def fold_users(exposures: pa.Table, outcomes: pa.Table, analysis: Analysis, *, watermark_ms: int) -> Folded:
@@ -89,7 +97,8 @@ def fold_users(exposures: pa.Table, outcomes: pa.Table, analysis: Analysis, *, w
         session.execute(_HAPPENED)
         session.execute(_UNITS, {"experiment": analysis.experiment.name, "everyone": not analysis.only_triggered})
         users = session.sql(_fold_statement(analysis, watermark_ms)).to_arrow_table()
-        return Folded(users, _counts(session))
+        session.register("users", users)
+        return Folded(users, _counts(session), _recall(session, analysis, watermark_ms))
 
 
 def _fold_statement(analysis: Analysis, watermark_ms: int) -> str:
@@ -127,6 +136,39 @@ def _four(numerator: Count, denominator: Count | None, analysis: Analysis) -> li
         ("pre_numerator", before(numerator)),
         ("pre_denominator", before(denominator)),
     ]
+
+
+def _recall(session: "duckdb.DuckDBPyConnection", analysis: Analysis, watermark_ms: int) -> RecallPath:
+    window_ms = round(analysis.window_days * DAY_MS)
+    places = count_places(session, experiment=analysis.experiment.name, window_ms=window_ms)
+    return RecallPath(places, _ages(session, analysis, watermark_ms))
+
+
+def _ages(session: "duckdb.DuckDBPyConnection", analysis: Analysis, watermark_ms: int) -> dict[str, Moments]:
+    """The primary metric of early readers on each day since their first exposure; caps do not apply to single days."""
+    starts_at = analysis.starts_at or analysis.experiment.phases[0].starts_at
+    days = cohort_ages(round(starts_at.timestamp() * 1000), watermark_ms, DAY_MS)
+    metric = follows(analysis)
+    if metric is None or days == 0:
+        return {}
+    followed = f"first_at <= {watermark_ms - days * DAY_MS} AND arms = 1 AND NOT bot"
+    readers = session.sql(f"SELECT arm FROM users WHERE {followed} ORDER BY user_id, phase").fetchnumpy()["arm"]
+    above, below = (_expression(count, "true") for count in (metric.numerator, metric.denominator))
+    found = session.sql(f"""
+        WITH followed AS (
+            SELECT user_id, first_at, row_number() OVER (ORDER BY user_id, phase) - 1 AS number
+            FROM users WHERE {followed}
+        )
+        SELECT number, (time_ms - first_at) // {DAY_MS} AS age, ({above})::DOUBLE AS above, ({below})::DOUBLE AS below
+        FROM followed JOIN happened USING (user_id)
+        WHERE time_ms >= first_at AND time_ms < first_at + {days * DAY_MS} GROUP BY number, age
+    """).fetchnumpy()
+    rows = np.zeros((len(readers), days, 2))
+    if metric.denominator is None:
+        rows[:, :, 1] = 1
+    rows[found["number"], found["age"], 0] = found["above"]
+    rows[found["number"], found["age"], 1] = found["below"]
+    return age_moments(rows, np.asarray(readers, dtype=object))
 
 
 def _before(analysis: Analysis) -> str:

@@ -20,6 +20,7 @@ from offline.experiments.caps import ValueCounts, caps_of, count_values, merged_
 from offline.experiments.definition import Analysis
 from offline.experiments.fold import FoldCounts, fold_users
 from offline.experiments.plan import Plan
+from offline.experiments.recall_path import RecallPath
 from offline.experiments.splits import read_bucket, write_split
 from offline.experiments.splitting import Split, split_part
 from offline.experiments.tally import tally_users
@@ -48,6 +49,7 @@ class FoldedBucket(msgspec.Struct, frozen=True, kw_only=True):
     log: LogCounts
     watermark_ms: int
     capped: CapCounts
+    recall: RecallPath = RecallPath()
 
 
 class CappedBucket(msgspec.Struct, frozen=True):
@@ -120,6 +122,7 @@ def fold_bucket(bucket: Bucket, plan: Plan) -> FoldedBucket:
         log=_with_assignments(bucket.log, folded.users, plan.analysis),
         watermark_ms=bucket.watermark_ms,
         capped=count_values(folded.users, plan.analysis.metrics),
+        recall=folded.recall,
     )
 
 
@@ -136,6 +139,7 @@ def tally_bucket(capped: CappedBucket, plan: Plan) -> tuple[Node, Totals]:
     bucket, caps = capped.bucket, capped.caps
     with pa.memory_map(bucket.users) as source, ipc.open_file(source) as reader:
         tally = tally_users(reader.read_all(), plan.analysis.metrics, caps, bucket.counts)
+    tally = msgspec.structs.replace(tally, recall=bucket.recall)
     totals = Totals(tally=tally, log=bucket.log, watermark_ms=bucket.watermark_ms, caps=caps)
     return (0, bucket.number), totals
 

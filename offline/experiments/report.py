@@ -19,8 +19,10 @@ from offline.experiments.estimates import Estimate
 from offline.experiments.fold import FoldCounts
 from offline.experiments.moments import NotEnoughData
 from offline.experiments.multiplicity import Adjusted, adjust
+from offline.experiments.novelty import Novelty, novelty
 from offline.experiments.path import Decided, PathPoint, decide, path, primary
 from offline.experiments.power import detectable_lift
+from offline.experiments.recall_path import PlaceRow, place_rows
 from offline.experiments.strata import Pair, Wanted, estimate_pair
 from offline.experiments.tally import Tally
 from offline.experiments.trust import Check, LogCounts, blocked, trust_checks
@@ -89,6 +91,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     rows: FoldCounts
     watermark_ms: int = 0  # what happened later is not in it
     input: LogInput = LogInput()
+    novelty: dict[str, Novelty] = {}  # by arm: the effect by days since first exposure
+    places: list[PlaceRow] = []  # what was shown and clicked by source, query slot, age of the list, model, prompt
 
 
 def build_report(
@@ -102,6 +106,10 @@ def build_report(
     """Everything from the cells."""
     checks = trust_checks(tally, analysis, log)
     comparisons = [row for arm in analysis.arms[1:] for row in _comparisons(tally, analysis, arm)]
+    segments = [row for arm in analysis.arms[1:] for row in _segments(tally, analysis, arm)]
+    if blocked(checks):
+        comparisons = [_undecided(row) for row in comparisons]
+        segments = [msgspec.structs.replace(row, comparison=_undecided(row.comparison)) for row in segments]
     users = {arm: tally.total(lambda key, arm=arm: key.arm == arm).exposed for arm in analysis.arms}  # type: ignore[misc]
     return Report(
         experiment=analysis.experiment.name,
@@ -113,13 +121,25 @@ def build_report(
         verdicts={arm: _verdict([c for c in comparisons if c.arm == arm], checks) for arm in analysis.arms[1:]},
         trust=checks,
         comparisons=comparisons,
-        segments=[row for arm in analysis.arms[1:] for row in _segments(tally, analysis, arm)],
+        segments=segments,
         path={arm: path(tally, analysis, arm) for arm in analysis.arms[1:]},
         log=log,
         rows=tally.counts,
         watermark_ms=watermark_ms,
         input=given,
+        novelty={arm: _novelty(tally, analysis, arm) for arm in analysis.arms[1:]},
+        places=place_rows(tally.recall, alpha=analysis.alpha),
     )
+
+
+def _novelty(tally: Tally, analysis: Analysis, arm: str) -> Novelty:
+    metric = analysis.metrics[primary(analysis)]
+    return novelty(tally.recall.ages, metric, (analysis.control, arm), alpha=analysis.alpha)
+
+
+def _undecided(row: Comparison) -> Comparison:
+    """Of a blocked report: what was measured stays, for whoever looks for the fault; that one is better is nowhere."""
+    return msgspec.structs.replace(row, decided=None, belief=None, non_inferiority=None)
 
 
 def _comparisons(tally: Tally, analysis: Analysis, arm: str) -> list[Comparison]:

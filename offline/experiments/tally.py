@@ -17,6 +17,7 @@ from offline.experiments.estimates import COLUMNS
 from offline.experiments.fold import FoldCounts
 from offline.experiments.moments import Floats, Moments
 from offline.experiments.quantiles import QuantileSketch
+from offline.experiments.recall_path import RecallPath
 
 Positions = NDArray[np.intp]
 _FOUR: Final = ("numerator", "denominator", "pre_numerator", "pre_denominator")
@@ -61,12 +62,13 @@ class Tally(msgspec.Struct, frozen=True, eq=False):
 
     cells: dict[CellKey, Cell]
     counts: FoldCounts = FoldCounts()
+    recall: RecallPath = RecallPath()
 
     def __add__(self, other: "Tally") -> "Tally":
         cells = dict(self.cells)
         for key, cell in other.cells.items():
             cells[key] = cells[key] + cell if key in cells else cell
-        return Tally(cells, self.counts + other.counts)
+        return Tally(cells, self.counts + other.counts, self.recall + other.recall)
 
     def total(self, wanted: Callable[[CellKey], bool]) -> Cell:
         """The sum of the cells with a wanted key."""

@@ -7,6 +7,9 @@ import msgspec
 import numpy as np
 
 from offline.experiments.fold import FoldCounts
+from offline.experiments.moments import Moments
+from offline.experiments.places import PlaceKey, PlaceSums
+from offline.experiments.recall_path import RecallPath
 from offline.experiments.tally import Cell, CellKey, Tally
 from offline.experiments.trust import LogCounts
 from schemas.errors import KeenstreamError
@@ -37,6 +40,8 @@ class _Row(msgspec.Struct, frozen=True):
 class _File(msgspec.Struct, frozen=True, kw_only=True):
     cells: list[_Row]
     counts: FoldCounts
+    places: list[tuple[PlaceKey, PlaceSums]]
+    ages: dict[str, Moments]
     log: LogCounts
     watermark_ms: int
     caps: dict[int, float]
@@ -48,6 +53,8 @@ def write_totals(totals: Totals, path: str) -> str:
     file = _File(
         cells=rows,
         counts=totals.tally.counts,
+        places=sorted(totals.tally.recall.places.items(), key=lambda row: row[0]),
+        ages=dict(sorted(totals.tally.recall.ages.items())),
         log=totals.log,
         watermark_ms=totals.watermark_ms,
         caps=totals.caps,
@@ -62,7 +69,7 @@ def read_totals(path: Path) -> Totals:
     if not path.is_file():
         raise KeenstreamError("the job ended without a result: see its log above")
     file = msgspec.json.decode(path.read_bytes(), type=_File, dec_hook=array)
-    tally = Tally({row.key: row.cell for row in file.cells}, file.counts)
+    tally = Tally({row.key: row.cell for row in file.cells}, file.counts, RecallPath(dict(file.places), file.ages))
     return Totals(tally=tally, log=file.log, watermark_ms=file.watermark_ms, caps=file.caps)
 
 

@@ -1,0 +1,98 @@
+"""Figures of a report as text, the same on the page and in the terminal. What could not be computed is said."""
+
+from typing import Final
+
+import msgspec
+
+from offline.experiments.comparison import Interval
+from offline.experiments.novelty import Novelty
+from offline.experiments.places import Ratio
+from offline.experiments.recall_path import PlaceRow
+from offline.experiments.report import Comparison
+
+NOTHING: Final = "not enough data"
+
+
+class MetricRow(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    role: str
+    estimand: str
+    control: str
+    treatment: str
+    lift: str
+    interval: str
+    p_value: str
+    better: str
+    note: str
+
+
+def metric_row(name: str, row: Comparison) -> MetricRow:
+    return MetricRow(
+        name=name,
+        role=row.role,
+        estimand=row.estimand,
+        control=f"{row.control.unadjusted:.4g}" if row.control else NOTHING,
+        treatment=f"{row.treatment.value:.4g}" if row.treatment else NOTHING,
+        lift=f"{row.lift.value:+.1%}" if row.lift else NOTHING,
+        interval=_percent(row.lift.interval, "+") if row.lift else NOTHING,
+        p_value=_p_value(row),
+        better=f"{row.belief.better:.1%}" if row.belief else NOTHING,
+        note=_note(row),
+    )
+
+
+def novelty_sentence(found: Novelty | None) -> str:
+    if found is None or found.slope is None or found.slope_interval is None or found.slope_p_value is None:
+        return f"{NOTHING}: {found.missing}" if found and found.missing else NOTHING
+    ends = f"{found.slope_interval.low:+.2g} to {found.slope_interval.high:+.2g}"
+    return (
+        f"The effect changes by {found.slope:+.2g} a day ({ends}; p = {found.slope_p_value:.2g}), "
+        f"over the same {found.readers:,} early readers on every day."
+    )
+
+
+def place_row(row: PlaceRow) -> dict[str, str]:
+    return {
+        "arm": row.arm,
+        "value": row.value,
+        "shown": f"{row.shown:,}",
+        "clicked": f"{row.clicked:,}",
+        "rate": _ratio(row.click_rate),
+        "rate_interval": _around(row.click_rate),
+        "exclusive": _ratio(row.exclusive_recall),
+        "exclusive_interval": _around(row.exclusive_recall),
+    }
+
+
+def readable(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _p_value(row: Comparison) -> str:
+    if row.difference is None:
+        return NOTHING
+    p_value = row.adjusted.p_value if row.adjusted else row.difference.p_value
+    return "< 0.0001" if p_value < 0.0001 else f"{p_value:.2g}"
+
+
+def _note(row: Comparison) -> str:
+    parts = [row.missing] if row.missing else []
+    if row.role == "guardrail" and row.non_inferiority:
+        found = row.non_inferiority
+        held = "shown to lose less than" if found.holds else "not shown to lose less than"
+        parts.append(f"{held} {found.margin:.1%} (at worst {found.low:+.1%})")
+    if row.capped_share:
+        parts.append(f"{row.capped_share:.2%} of readers were capped")
+    return "; ".join(parts)
+
+
+def _percent(interval: Interval, sign: str = "") -> str:
+    return f"{interval.low:{sign}.1%} to {interval.high:{sign}.1%}"
+
+
+def _ratio(found: Ratio | None) -> str:
+    return NOTHING if found is None else f"{found.value:.1%}"
+
+
+def _around(found: Ratio | None) -> str:
+    return _percent(found.interval) if found and found.interval else ""
