@@ -37,9 +37,8 @@ def simulate(
         bool, typer.Option("--live", help="Play the readers of the folder against a running API instead.")
     ] = False,
     api: Annotated[
-        str | None, typer.Option(help="With --live: the API's address; default: the running stack's or configured one.")
+        str | None, typer.Option(help="With --live; default: the running stack's. A key: KEENSTREAM_API_KEY.")
     ] = None,
-    key_file: Annotated[Path | None, typer.Option(help="With --live: a file with an API key (read, write).")] = None,
     speed: Annotated[
         float, typer.Option(min=1, help="With --live: simulated seconds in a second, between visits.")
     ] = 3_600.0,
@@ -58,7 +57,7 @@ def simulate(
     if experiment and live:
         raise UsageError("give either --experiment or --live")
     if live:
-        _play_live(folder, readers, api, key_file, (speed, seconds, concurrency), seed, as_json)
+        _play_live(folder, readers, api, (speed, seconds, concurrency), seed, as_json)
         return
     if experiment:
         _simulate_experiment(folder, [f"readers={readers}", f"days={days}", f"seed={seed}", *changed], jsonl, as_json)
@@ -118,7 +117,6 @@ def _play_live(
     folder: Path,
     readers: int,
     api: str | None,
-    key_file: Path | None,
     pace: tuple[float, float | None, int],
     seed: int,
     as_json: bool,
@@ -126,18 +124,19 @@ def _play_live(
     from msgspec.structs import replace
 
     from keenstream.live.player import LiveSettings
-    from keenstream.live.view import as_text, new_run, play, read_key
+    from keenstream.live.view import as_text, new_run, play
     from keenstream.live.world import read_world
-    from keenstream.settings import load_settings
+    from keenstream.settings import api_headers, resolve_config
 
     found = read_world(folder)
     world = replace(found, readers=found.readers[:readers])
     speed, seconds, concurrency = pace
     settings = LiveSettings(run=new_run(), speed=speed, seconds=seconds, concurrency=concurrency)
-    headers = read_key(key_file)
-    configured = load_settings().api
+    configured = resolve_config().api
     address = api or f"http://{configured.host}:{configured.port}"
-    summary, interrupted = play(settings, world, api=address, headers=headers, seed=seed, console=Console(stderr=True))
+    summary, interrupted = play(
+        settings, world, api=address, headers=api_headers(), seed=seed, console=Console(stderr=True)
+    )
     if as_json:
         print_json(summary)
     else:

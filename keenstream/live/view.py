@@ -3,7 +3,6 @@
 import asyncio
 import time
 import uuid
-from pathlib import Path
 from random import Random
 from typing import Final
 
@@ -17,7 +16,6 @@ from keenstream.live.asking import Asking
 from keenstream.live.player import LivePlayer, LiveSettings
 from keenstream.live.tally import LiveSummary, LiveTally, RateRow
 from keenstream.live.world import LiveWorld
-from schemas.errors import UsageError
 
 _REFRESH_SECONDS: Final = 0.5
 _TIMEOUT_SECONDS: Final = 15.0
@@ -26,16 +24,6 @@ _TIMEOUT_SECONDS: Final = 15.0
 def new_run() -> str:
     """A name that no other run has."""
     return uuid.uuid4().hex[:8]
-
-
-def read_key(path: Path | None) -> dict[str, str]:
-    """The header of an API key in a file; none without a file."""
-    if path is None:
-        return {}
-    try:
-        return {"x-api-key": path.read_text(encoding="utf-8").strip()}
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read the key in {path}: {error}") from error
 
 
 def play(

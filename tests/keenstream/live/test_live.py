@@ -13,7 +13,7 @@ import pytest
 from keenstream.live.asking import TRIES, Asking
 from keenstream.live.player import LivePlayer, LiveSettings
 from keenstream.live.tally import LiveTally
-from keenstream.live.view import as_text, read_key
+from keenstream.live.view import as_text
 from keenstream.live.world import LiveReader, LiveWorld, looked_at, make_world, read_world
 from offline.simulate import SimulationSettings, write_simulation
 from offline.simulate.impressions import IDLE, ON_TOPIC, WANTED
@@ -164,14 +164,6 @@ def test_a_written_world_is_read(tmp_path: Path) -> None:
 def test_a_folder_without_a_world_says_how_to_write_one(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="keenstream simulate"):
         read_world(tmp_path / "none")
-
-
-def test_a_key_comes_from_a_file(tmp_path: Path) -> None:
-    (tmp_path / "key").write_text("secret\n")
-    assert read_key(tmp_path / "key") == {"x-api-key": "secret"}
-    assert read_key(None) == {}
-    with pytest.raises(UsageError, match="cannot read the key"):
-        read_key(tmp_path / "none")
 
 
 def test_a_run_without_answers_has_no_figures() -> None:
