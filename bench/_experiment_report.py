@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench._experiment_calibration import Figure, Kind, Status
+from bench._experiment_scale import Measured
 from bench._machine import Machine
 
 _STYLES: Final[dict[Status, str]] = {"inside": "", "within error": "yellow", "outside": "bold red", "contrast": "dim"}
@@ -31,6 +32,31 @@ class CalibrationReport(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     outside: int
     figures: list[Figure]
+
+
+class ScaleReport(msgspec.Struct, frozen=True, kw_only=True):
+    """Rows are exposures; the engines of one log have folded the same readers."""
+
+    machine: Machine
+    seed: int
+    runs: list[Measured]
+
+
+def show_scale(report: ScaleReport, output: Console) -> None:
+    """By log, each engine beside DuckDB."""
+    table = Table("exposures", "engine", "rows/s", "rows/CPU s", "peak MB", "CPU by DuckDB's", title="Fold to readers")
+    duckdb = {run.rows: run for run in report.runs if run.engine == "DuckDB"}
+    for run in report.runs:
+        table.add_row(
+            f"{run.rows:,}",
+            run.engine,
+            f"{run.rows_per_second:,.0f}",
+            f"{run.rows_per_cpu_second:,.0f}",
+            f"{run.peak_megabytes:,.0f}",
+            f"{run.cpu_seconds / duckdb[run.rows].cpu_seconds:.1f}" if run.rows in duckdb else "",
+        )
+    output.print(table)
+    output.print(f"seed {report.seed}; {report.machine.processor}, {report.machine.cores} cores")
 
 
 def show_calibration(report: CalibrationReport, output: Console) -> None:
