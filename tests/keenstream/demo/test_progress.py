@@ -78,7 +78,7 @@ def test_the_live_view_shows_the_figures_at_any_usual_width(port: int, width: in
         console = Console(width=width, record=True, file=nowhere)
         console.print(live_view(now, Sent(articles=5, events=20), seconds=3.2))
     lines = console.export_text().splitlines()
-    assert [line.split("  ")[0] for line in lines[1:]] == [
+    assert [line.split("  ")[0] for line in lines[1:6]] == [
         "articles indexed", "events folded", "signals stored", "lists written", "lag",
     ]  # fmt: skip
     assert "0 / 5" in lines[1]
