@@ -105,8 +105,13 @@ def run_pipeline(plan: Plan, build: Build, settings: RunnerSettings, progress: P
     with _watched(plan, progress):
         pipeline = beam.Pipeline(options=pipeline_options(settings))
         build(pipeline, plan)
-        result = pipeline.run()
-        result.wait_until_finish()
+        try:
+            result = pipeline.run()
+            result.wait_until_finish()
+        except RuntimeError as error:
+            if str(error).startswith("KeyboardInterrupt"):  # what Beam makes of Ctrl-C within a step
+                raise KeyboardInterrupt from error
+            raise
         if (client := getattr(result, "client", None)) is not None:
             client.close()  # Dask's, which would go on looking for its cluster
     if plan.fault_path.is_file():
