@@ -74,9 +74,8 @@ def live_view(now: Progress, sent: Sent, seconds: float) -> RenderableType:
     lists = now.lists_written + now.fallbacks_written
     rows.add_row("lists written", "", f"{lists:,}", _freshness(now.lists_p50_seconds))
     rows.add_row("lag", "", f"{now.lag:,}", "records to be committed")
-    return Group(
-        f"[bold]The loop at work[/], {seconds:.0f} s", rows, ""
-    )  # where no terminal is, nothing else ends the line
+    end = ""  # where no terminal is, nothing else ends the last line
+    return Group(f"[bold]The loop at work[/], {seconds:.0f} s", rows, end)
 
 
 def _bar(done: int, total: int) -> ProgressBar:
