@@ -42,7 +42,7 @@ from offline.experiments.runners import RunnerSettings
 from offline.training.example_set import load_articles, load_clicks, load_split, read_manifest
 from offline.training.examples import Example, split_of
 from offline.training.news_index import NewsIndex, TextVectors
-from offline.training.rewards import make_rewards
+from offline.training.rewards import Reward, make_rewards
 from schemas.article import Article, embedded_text
 from schemas.clients.models import Embedder
 from schemas.config import Api
@@ -105,9 +105,10 @@ def evaluate(
     task = make_task(examples, held_out, embedder, settings)
     answers = _baseline_answers(task, settings, step)
     names = tuple(answers)
+    rewards = make_rewards(NewsIndex(task.news.pool, TextVectors(embedder))) if models else {}
     for name, write in models.items():
         step(f"lists of {name}")
-        answers |= _model_answers(name, write, task, embedder, settings.seeds)
+        answers |= _model_answers(name, write, task, rewards, settings.seeds)
     best = _best_baseline(task, {name: answers[name] for name in names}, embedder, settings, step)
     for name in models:
         answers[f"{name}{FUSED}"] = [
@@ -192,7 +193,7 @@ def _baseline_answers(task: Task, settings: EvaluationSettings, step: Step) -> A
     return found
 
 
-def _model_answers(name: str, write: Write, task: Task, embedder: Embedder, seeds: Sequence[int]) -> Answers:
+def _model_answers(name: str, write: Write, task: Task, rewards: Mapping[str, Reward], seeds: Sequence[int]) -> Answers:
     """N = 1, and best-of-N where several lists were written."""
     found: Answers = {}
     for seed in seeds:
@@ -204,7 +205,6 @@ def _model_answers(name: str, write: Write, task: Task, embedder: Embedder, seed
             found[name] = [first_lists(completions)]
         if count == 1:
             break
-        rewards = make_rewards(NewsIndex(task.news.pool, TextVectors(embedder)))
         for n, answers in best_lists(completions, task.readers, rewards).items():
             if n > 1:
                 found.setdefault(name + BEST_OF.format(n), []).append(answers)
