@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from schemas.prompt import PromptVersion
 
 DEADLINE_SECONDS = 900.0  # of one list, all that wait before it included
-SHOWN = ("recall_at_5", "recall_at_10", "recall_at_50", "ndcg_at_10", "mrr")
+SHOWN = {"recall_at_5": "R@5", "recall_at_10": "R@10", "recall_at_50": "R@50", "ndcg_at_10": "N@10", "mrr": "MRR"}
 
 
 def evaluate(
@@ -165,7 +165,9 @@ def _show(evaluation: "Evaluation") -> None:
         rows = [row for row in evaluation.rows if row.group == group]
         if not rows:
             continue
-        table = Table("policy", *SHOWN, "answered", title=f"{group} readers: {title}" if group == "all" else group)
+        table = Table(
+            "policy", *SHOWN.values(), "answered", title=f"{group} readers: {title}" if group == "all" else group
+        )
         for row in sorted(rows, key=lambda row: -row.metrics["recall_at_10"].mean):
             cells = [f"{(m := row.metrics[name]).mean:.3f} ±{(m.high - m.low) / 2:.3f}" for name in SHOWN]
             table.add_row(row.policy, *cells, f"{row.answered:.0%}")
