@@ -1,7 +1,7 @@
 """`keenstream simulate`: readers and a news world."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -9,6 +9,26 @@ from rich.progress import Progress
 
 from keenstream.commands.console import JSON_OPTION, console, count_progress, print_json
 from schemas.errors import UsageError
+
+if TYPE_CHECKING:
+    from offline.simulate import SimulationSettings
+
+ExperimentOption = Annotated[
+    bool, typer.Option("--experiment", help="Write the log of an A/B test with a known effect instead.")
+]
+SetOption = Annotated[
+    list[str], typer.Option("--set", help="With --experiment: a setting, such as cold_lift=0.2 or faults.bots=0.01.")
+]
+JsonLines = Annotated[bool, typer.Option("--jsonl", help="With --experiment: JSON Lines, not Parquet.")]
+LiveOption = Annotated[
+    bool, typer.Option("--live", help="Play the readers of the folder against a running API instead.")
+]
+ApiOption = Annotated[
+    str | None, typer.Option(help="With --live; default: the running stack's. A key: KEENSTREAM_API_KEY.")
+]
+Speed = Annotated[float, typer.Option(min=1, help="With --live: simulated seconds in a second, between visits.")]
+Seconds = Annotated[float | None, typer.Option(min=0.1, help="With --live: stop after these; default: at Ctrl-C.")]
+Concurrency = Annotated[int, typer.Option(min=1, help="With --live: visits at once.")]
 
 
 def simulate(
@@ -25,27 +45,14 @@ def simulate(
     ] = 0.5,
     until_now: Annotated[bool, typer.Option(help="End at this moment instead of a fixed date.")] = False,
     seed: Annotated[int, typer.Option(help="The same seed gives the same bytes (unless --until-now).")] = 7,
-    experiment: Annotated[
-        bool, typer.Option("--experiment", help="Write the log of an A/B test with a known effect instead.")
-    ] = False,
-    changed: Annotated[
-        list[str],
-        typer.Option("--set", help="With --experiment: a setting, such as cold_lift=0.2 or faults.bots=0.01."),
-    ] = [],  # noqa: B006  # typer copies it
-    jsonl: Annotated[bool, typer.Option("--jsonl", help="With --experiment: JSON Lines, not Parquet.")] = False,
-    live: Annotated[
-        bool, typer.Option("--live", help="Play the readers of the folder against a running API instead.")
-    ] = False,
-    api: Annotated[
-        str | None, typer.Option(help="With --live; default: the running stack's. A key: KEENSTREAM_API_KEY.")
-    ] = None,
-    speed: Annotated[
-        float, typer.Option(min=1, help="With --live: simulated seconds in a second, between visits.")
-    ] = 3_600.0,
-    seconds: Annotated[
-        float | None, typer.Option(min=0.1, help="With --live: stop after these; default: at Ctrl-C.")
-    ] = None,
-    concurrency: Annotated[int, typer.Option(min=1, help="With --live: visits at once.")] = 32,
+    experiment: ExperimentOption = False,
+    changed: SetOption = [],  # noqa: B006  # typer copies it
+    jsonl: JsonLines = False,
+    live: LiveOption = False,
+    api: ApiOption = None,
+    speed: Speed = 3_600.0,
+    seconds: Seconds = None,
+    concurrency: Concurrency = 32,
     as_json: bool = JSON_OPTION,
 ) -> None:
     """Simulate readers with drifting interests, noise, duplicates and late events, and write what they did.
@@ -64,15 +71,23 @@ def simulate(
         return
     if changed or jsonl:
         raise UsageError("--set and --jsonl go with --experiment")
-    import time
-
-    from offline.simulate import SimulationSettings, checked, write_simulation
-    from schemas.article import Article
-    from stream.feeds.jsonl import read_articles
+    from offline.simulate import SimulationSettings
 
     settings = SimulationSettings(
         seed=seed, readers=readers, events_per_reader=events_per_reader, days=days, articles=generated, gap=gap
     )
+    _write_world(folder, settings, articles, until_now, as_json)
+
+
+def _write_world(
+    folder: Path, settings: "SimulationSettings", articles: Path | None, until_now: bool, as_json: bool
+) -> None:
+    import time
+
+    from offline.simulate import checked, write_simulation
+    from schemas.article import Article
+    from stream.feeds.jsonl import read_articles
+
     if until_now:
         from msgspec.structs import replace
 

@@ -195,3 +195,15 @@ def test_stack_status_names_every_part(loop: Loop) -> None:
     status = loop.run("stack", "status")
     for part in ("kafka", "milvus", "triton", "profiles", "signals", "interests", "articles", "api"):
         assert part in status
+
+
+def test_live_readers_teach_their_profiles_and_are_counted(loop: Loop) -> None:
+    world = loop.work / "world"
+    loop.run("simulate", str(world), "--readers", "6", "--generated", "60", "--days", "1", "--until-now")
+    loop.run("ingest", str(world / "articles.jsonl"))
+    said = loop.run("simulate", str(world), "--live", "--seconds", "12", "--speed", "20000", "--json")
+    found = json.loads(said[said.index("{") :])
+    assert found["visits"] > 10
+    assert (found["errors"], found["given_up"]) == ({}, 0)
+    assert sum(row["shown"] for row in found["by_source"].values()) > 0
+    eventually(lambda: bool(loop.get("/v1/users/reader-000001/profile")), "the profile")
