@@ -188,6 +188,6 @@ def _difference_table(evaluation: "Evaluation") -> Any:
             row.other,
             row.group,
             f"{gained.mean:+.3f} ({gained.low:+.3f} to {gained.high:+.3f})",
-            f"{ratio.mean:.2f} ({ratio.low:.2f} to {ratio.high:.2f})",
+            f"{ratio.mean:.2f} ({ratio.low:.2f} to {ratio.high:.2f})" if ratio else "",
         )
     return table

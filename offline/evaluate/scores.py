@@ -55,7 +55,7 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
     group: ReaderGroup
     metric: str
     difference: Estimate
-    ratio: Estimate
+    ratio: Estimate | None  # None where the other finds nothing
 
 
 def score(policy: str, user_id: str, signals: int, ranked: Sequence[str], positives: frozenset[str]) -> ReaderScore:
@@ -120,8 +120,10 @@ def differences(
 
 def paired_ratio(
     ours: NDArray[np.float64], theirs: NDArray[np.float64], *, seed: int, resamples: int = 2_000
-) -> Estimate:
-    """mean(ours) / mean(theirs) with the interval of resampling readers; nan where theirs is 0."""
+) -> Estimate | None:
+    """mean(ours) / mean(theirs) with the interval of resampling readers; None where theirs is 0."""
+    if not theirs.any():
+        return None
     rng = np.random.default_rng(seed)
     with np.errstate(divide="ignore", invalid="ignore"):
         drawn = np.array([_ratio(ours[at], theirs[at]) for at in rng.integers(0, len(ours), (resamples, len(ours)))])

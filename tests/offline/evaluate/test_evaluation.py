@@ -114,6 +114,7 @@ def test_readers_are_told_apart_by_their_signals_and_differences_are_paired() ->
     groups = {row.group: row for row in policy_rows(by_policy([*ours, *theirs]), seed=1) if row.policy == "ours"}
     assert [groups[name].metrics["mrr"].readers for name in ("all", "cold", "warm")] == [8, 4, 4]
     whole = differences(ours, theirs, seed=1)[0]
+    assert whole.ratio is not None
     assert (whole.difference.mean, whole.ratio.mean) == (0.25, 1.5)
     assert 0 < whole.difference.low < 0.25 < whole.difference.high < 0.5
     assert 1 < whole.ratio.low < 1.5 < whole.ratio.high < 2

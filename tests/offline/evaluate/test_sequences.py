@@ -1,0 +1,26 @@
+import pyarrow as pa
+import pytest
+
+from offline.evaluate.sequences import NAMES, SequenceSettings, sequence_answers
+
+SETTINGS = SequenceSettings(factors=16, blocks=1, heads=1, epochs=30, longest=8)
+CLICKS = pa.Table.from_pylist(
+    [  # everybody reads round the same circle
+        {"user_id": f"u{user}", "article_id": f"a{(user + step) % 6}", "occurred_at": 1_000 * step}
+        for user in range(60)
+        for step in range(4)
+    ]
+)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_sequence_model_learns_what_comes_next(name: str) -> None:
+    pool = [f"a{n}" for n in range(6)]
+    answers = sequence_answers(name, CLICKS, ["u0", "u1", "unknown"], pool, 2, SETTINGS)
+    assert [answer.user_id for answer in answers] == ["u0", "u1", "unknown"]
+    assert [answer.ranked[:1] for answer in answers] == [("a4",), ("a5",), ()]  # after a0 a1 a2 a3, and a1 a2 a3 a4
+
+
+def test_nothing_that_is_alive_was_ever_clicked() -> None:
+    (answer,) = sequence_answers("SASRec", CLICKS, ["u0"], ["new"], 2, SETTINGS)
+    assert answer.ranked == ()
