@@ -51,10 +51,6 @@ class QuantileSketch:
     def to_bytes(self) -> bytes:
         return bytes(self._sketch.serialize())
 
-    def value(self, quantile: float) -> float:
-        """The quantile alone. Needs a value to be there."""
-        return self._value(quantile)
-
     def estimate(self, quantile: float, *, alpha: float = 0.05) -> QuantileEstimate:
         """The quantile with Woodruff's interval (JASA 47, 1952): the values at the ranks that chance allows.
 

@@ -4,10 +4,10 @@ import msgspec
 import numpy as np
 import pytest
 
+from offline.experiments.gates import Gates
 from offline.experiments.moments import Floats, Moments, NotEnoughData
 from offline.experiments.offpolicy import (
     Estimator,
-    Gates,
     Log,
     diagnose,
     difference_sums,
