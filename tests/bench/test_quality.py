@@ -32,7 +32,7 @@ def test_help_shows_an_example() -> None:
         [sys.executable, "-m", "bench.quality", "--help"], check=True, capture_output=True, text=True
     ).stdout
     assert "--readers" in shown
-    assert "python -m bench.quality --readers 300" in shown
+    assert "keenstream bench quality --readers 300" in shown
 
 
 async def test_one_width_of_the_gap_is_measured_and_tuned() -> None:
