@@ -27,16 +27,21 @@ _AGGREGATES: Final[dict[Aggregate, str]] = {
     "articles": "count(DISTINCT article_id) FILTER (WHERE {holds})",
 }
 
-# A repeated log line repeats its id. The earliest is kept: at-least-once delivery only ever repeats later.
+# A repeated log line repeats its id. The earliest is kept: at-least-once delivery only ever repeats later. Few are
+# repeated: grouping only those, and passing the others through, takes half the time of grouping all.
 _HAPPENED: Final = """
+CREATE TEMP TABLE repeated AS SELECT exposure_id FROM exposures GROUP BY exposure_id HAVING count(*) > 1;
 CREATE TEMP TABLE shown AS
-    SELECT exposure_id, any_value(user_id) AS user_id, any_value(request_id) AS request_id, min(exposed_at) AS time_ms,
-        any_value(article_id) AS article_id, any_value(exclusive) AS exclusive, any_value(experiment) AS experiment,
-        any_value(arm) AS arm, any_value(phase) AS phase, any_value(triggered) AS triggered,
-        any_value(reader_signals) AS reader_signals, any_value(source) AS source, any_value(query_slot) AS query_slot,
-        any_value(list_age_ms)::BIGINT AS list_age_ms, any_value(model) AS model,
-        any_value(model_version) AS model_version, any_value(prompt_version) AS prompt_version
-    FROM exposures GROUP BY exposure_id;
+    SELECT exposure_id, user_id, request_id, exposed_at AS time_ms, article_id, exclusive, experiment, arm, phase,
+        triggered, reader_signals, source, query_slot, list_age_ms::BIGINT AS list_age_ms, model, model_version,
+        prompt_version
+    FROM exposures ANTI JOIN repeated USING (exposure_id)
+    UNION ALL
+    SELECT exposure_id, any_value(user_id), any_value(request_id), min(exposed_at), any_value(article_id),
+        any_value(exclusive), any_value(experiment), any_value(arm), any_value(phase), any_value(triggered),
+        any_value(reader_signals), any_value(source), any_value(query_slot), any_value(list_age_ms)::BIGINT,
+        any_value(model), any_value(model_version), any_value(prompt_version)
+    FROM exposures SEMI JOIN repeated USING (exposure_id) GROUP BY exposure_id;
 CREATE TEMP TABLE done AS
     SELECT outcome_id, any_value(user_id) AS user_id, any_value(request_id) AS request_id, min(occurred_at) AS time_ms,
         any_value(article_id) AS article_id, any_value(kind) AS kind, any_value(value) AS value

@@ -377,7 +377,7 @@ def test_17_caps_are_those_of_all_arms_and_the_share_cut_is_told() -> None:
 def test_18_values_far_from_zero_keep_their_variance() -> None:
     exposures, _ = make_log(19, 600)
     first = exposures.filter(pc.and_(pa.array(_inside(exposures)), pc.equal(exposures["position"], 1)))
-    users = first.group_by("user_id").aggregate([("exposure_id", "first"), ("exposed_at", "min")])
+    users = first.group_by("user_id", use_threads=False).aggregate([("exposure_id", "first"), ("exposed_at", "min")])
     dwell = clicks_on(first.filter(pc.is_in(first["exposure_id"], users["exposure_id_first"])), "dwell")
     seconds = 1e9 + np.random.default_rng(19).random(dwell.num_rows)  # squares differ in the 19th digit
     metric = Metric(name="dwell", role="primary", numerator=Count(of="dwell", aggregate="sum"), cuped=False)
