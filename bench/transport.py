@@ -183,7 +183,7 @@ def run(
     bootstrap: Annotated[str, typer.Option(help="host:port; without it a broker is started.")] = "",
     json_path: Annotated[Path | None, typer.Option("--json", help="Also write the report there.")] = None,
 ) -> None:
-    """Compare the batch transport with a plain Faust agent."""
+    """Compare the batch transport with a plain Faust agent. Example: `keenstream bench transport --events 100000`"""
     with broker(bootstrap) as address:
         rows = compare(address, events, users, repeats)
         report = Report(this_machine(), events, users, rows, restore(address, restore_users, restore_bytes))

@@ -1,5 +1,6 @@
 """Everything that Triton serves, built below one folder: `build_models` is what `make demo` calls."""
 
+import os
 from pathlib import Path
 
 import msgspec
@@ -8,6 +9,9 @@ from offline.release.embedder import build_embedder
 from offline.release.repository import assemble_repository
 from offline.release.student import Progress, build_student
 from schemas.names import Model
+
+# What transformers would print over the steps of a build; read when it is imported.
+_QUIET = {"TRANSFORMERS_VERBOSITY": "error", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
 
 
 class ModelPaths(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,6 +38,8 @@ class ModelPaths(msgspec.Struct, frozen=True, kw_only=True):
 def build_models(home: Path, progress: Progress) -> ModelPaths:
     """Build what is missing or out of date below `home` and put the repository together; a second call is quick."""
     paths = ModelPaths.below(home)
+    for name, quiet in _QUIET.items():
+        os.environ.setdefault(name, quiet)
     build_student(paths.student_hf, paths.student, paths.cache, progress)
     build_embedder(paths.embedder, progress)
     progress("putting the model repository together")
