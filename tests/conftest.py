@@ -3,6 +3,7 @@
 What their processes and the workers wrote is shown with a test that fails.
 """
 
+import signal
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,6 +41,14 @@ def _ends_of_logs(config: pytest.Config, since: float) -> list[tuple[str, str]]:
 def _is_log(path: Path) -> bool:
     """Not one of Kafka's segments, whose names are numbers."""
     return path.suffix in ("", ".log") and not path.stem.isdigit() and path.is_file()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interruptible() -> None:
+    """A shell starts what it puts into the background with SIGINT ignored, and children inherit that: no test of a
+    Ctrl-C could pass there."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
