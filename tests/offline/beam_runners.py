@@ -1,37 +1,50 @@
-"""Runners that jobs are tried on beside the local one: Prism's own binary, and a small Dask cluster.
-
-The binary is named by PRISM, or is on the PATH, or in the folder of `go install`: nothing is installed by a test.
-"""
+"""Runners that jobs are tried on beside the local one: Prism, and Dask clusters of threads or processes."""
 
 import os
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import pytest
+
+from keenstream.stack.folders import state_folder
+from keenstream.stack.ports import LOCAL, free_port, is_free
 from offline.experiments.runners import RunnerSettings
 
-START_SECONDS = 60.0
+PRISM_VERSION = "2.77.0"  # Beam's
+PRISM = f"github.com/apache/beam/sdks/v2/go/cmd/prism@v{PRISM_VERSION}"
+BUILD_SECONDS, START_SECONDS = 600.0, 60.0
 
 
-def prism_binary() -> str | None:
-    in_go = Path(os.environ.get("GOBIN") or Path(os.environ.get("GOPATH") or Path.home() / "go") / "bin") / "prism"
-    return os.environ.get("PRISM") or shutil.which("prism") or (str(in_go) if in_go.is_file() else None)
+def prism_binary() -> Path:
+    """Built by Go's client for the first test that asks for it, and kept in the state folder; without Go: a skip."""
+    folder = state_folder() / "cache" / f"prism-{PRISM_VERSION}"
+    binary = folder / "prism"
+    if not binary.exists():
+        if (go := shutil.which("go")) is None:
+            pytest.skip("Prism is built with Go, which is not installed")
+        environment = {**os.environ, "GOBIN": str(folder)}
+        built = subprocess.run(
+            [go, "install", PRISM], env=environment, capture_output=True, text=True, timeout=BUILD_SECONDS
+        )
+        if built.returncode:
+            pytest.skip(f"Prism cannot be built here: {built.stderr.strip()[-300:]}")
+    return binary
 
 
 @contextmanager
-def prism(binary: str, folder: Path) -> Iterator[RunnerSettings]:
+def prism(folder: Path) -> Iterator[RunnerSettings]:
     """Settings of a Prism that runs while the block does; the SDK's harness runs in this process (LOOPBACK)."""
-    port, web = _free_port(), _free_port()
-    command = [binary, f"--job_port={port}", f"--web_port={web}", f"--idle_shutdown_timeout={10 * 60}s"]
+    port = free_port()
+    command = [str(prism_binary()), f"--job_port={port}", "--serve_http=false"]
     with (folder / "prism.log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, cwd=folder)
         try:
             _wait(port, process)
-            options = (f"--job_endpoint=localhost:{port}", "--environment_type=LOOPBACK")
+            options = (f"--job_endpoint={LOCAL}:{port}", "--environment_type=LOOPBACK")
             yield RunnerSettings(runner="PortableRunner", options=options)
         finally:
             process.terminate()
@@ -39,32 +52,25 @@ def prism(binary: str, folder: Path) -> Iterator[RunnerSettings]:
 
 
 @contextmanager
-def dask() -> Iterator[RunnerSettings]:
-    """Settings of a cluster of threads of this process."""
+def dask(folder: Path, *, processes: int = 0) -> Iterator[RunnerSettings]:
+    """Settings of a cluster of so many processes; 0: of two threads of this one."""
     from distributed import LocalCluster, default_client
 
+    threads = {"n_workers": 1, "threads_per_worker": 2, "processes": False, "protocol": "inproc"}
+    several = {"n_workers": processes, "threads_per_worker": 1, "processes": True, "local_directory": str(folder)}
     with LocalCluster(  # type: ignore[no-untyped-call]
-        n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None, protocol="inproc"
+        dashboard_address=None, **(several if processes else threads)
     ) as cluster:
         yield RunnerSettings(runner="DaskRunner", options=(f"--dask_client_address={cluster.scheduler_address}",))
         with suppress(ValueError):  # the runner leaves its client open, which would look for the cluster for ever
             default_client().close()  # type: ignore[no-untyped-call]
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def _wait(port: int, process: "subprocess.Popen[bytes]") -> None:
     until = time.monotonic() + START_SECONDS
-    while time.monotonic() < until:
+    while is_free(port):
         if process.poll() is not None:
             raise RuntimeError(f"prism ended with {process.returncode}")
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
+        if time.monotonic() > until:
+            raise RuntimeError(f"prism does not listen after {START_SECONDS:.0f} s")
         time.sleep(0.1)
-    raise RuntimeError(f"prism does not listen after {START_SECONDS:.0f} s")

@@ -84,13 +84,10 @@ def runner(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RunnerSet
     if request.param == "local processes":
         yield RunnerSettings(workers=2)
     elif request.param == "dask":
-        with beam_runners.dask() as settings:
+        with beam_runners.dask(tmp_path) as settings:
             yield settings
     else:
-        binary = beam_runners.prism_binary()
-        if binary is None:
-            pytest.skip("no prism: go install github.com/apache/beam/sdks/v2/go/cmd/prism@v2.77.0")
-        with beam_runners.prism(binary, tmp_path) as settings:
+        with beam_runners.prism(tmp_path) as settings:
             yield settings
 
 
