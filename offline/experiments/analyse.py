@@ -16,16 +16,15 @@ from offline.experiments.definition import Analysis
 from offline.experiments.job import build_pipeline
 from offline.experiments.log_columns import Column, Kind, log_columns
 from offline.experiments.log_files import Part, Slice, cut_files, find_files, make_parts
-from offline.experiments.page import write_report as write_files
+from offline.experiments.page import write_report
 from offline.experiments.plan import Plan, buckets_for
 from offline.experiments.quarantine import FOLDER
 from offline.experiments.report import LogInput, Report, build_report
 from offline.experiments.runners import RunnerSettings, pipeline_options
 from offline.experiments.tally import Tally
-from offline.experiments.tally_file import read_totals
+from offline.experiments.tally_file import Totals, read_totals
 from schemas.errors import UsageError
 
-REPORT: Final = "report.json"
 PART_ROWS: Final = 1_000_000
 _POLL_SECONDS: Final = 0.5
 
@@ -47,12 +46,9 @@ def analyse(
 
     The same log and analysis give the same bytes. Raises UsageError for files, columns and settings that are wrong.
     """
-    with scratch_folder(out) as scratch:
-        plan, given = make_plan(analysis, log, out, scratch, now_ms)
-        run_pipeline(plan, build_pipeline, settings, progress)
-        totals = read_totals(plan.result_path)
+    totals, given = _add_up(analysis, log, out, now_ms, settings, progress)
     report = build_report(totals.tally, analysis, totals.log, watermark_ms=totals.watermark_ms, given=given)
-    write_files(report, out)
+    write_report(report, out)
     return report
 
 
@@ -66,10 +62,16 @@ def read_tally(
     progress: Progress = lambda step, done, total: None,
 ) -> Tally:
     """Only the cells, without a report."""
+    return _add_up(analysis, log, out, now_ms, settings, progress)[0].tally
+
+
+def _add_up(
+    analysis: Analysis, log: Path, out: Path, now_ms: int, settings: RunnerSettings, progress: Progress
+) -> tuple[Totals, LogInput]:
     with scratch_folder(out) as scratch:
-        plan, _ = make_plan(analysis, log, out, scratch, now_ms)
+        plan, given = make_plan(analysis, log, out, scratch, now_ms)
         run_pipeline(plan, build_pipeline, settings, progress)
-        return read_totals(plan.result_path).tally
+        return read_totals(plan.result_path), given
 
 
 def make_plan(
@@ -128,12 +130,6 @@ def scratch_folder(out: Path) -> Iterator[Path]:
         yield scratch
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-
-
-def write_report(report: msgspec.Struct, path: Path) -> None:
-    scratch = path.with_suffix(".tmp")
-    scratch.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
-    scratch.replace(path)
 
 
 _KINDS: Final[tuple[Kind, Kind]] = ("exposures", "outcomes")

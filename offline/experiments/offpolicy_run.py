@@ -3,13 +3,14 @@
 from pathlib import Path
 from typing import Final
 
-from offline.experiments.analyse import Progress, make_plan, run_pipeline, scratch_folder, write_report
+from offline.experiments.analyse import Progress, make_plan, run_pipeline, scratch_folder
 from offline.experiments.definition import Analysis
 from offline.experiments.log_columns import Column
 from offline.experiments.offpolicy_job import build_offpolicy, read_policy_totals
 from offline.experiments.offpolicy_report import OffPolicyReport, build_offpolicy_report
 from offline.experiments.quarantine import TARGET
 from offline.experiments.runners import RunnerSettings
+from offline.experiments.whole_files import write_json
 from schemas.errors import UsageError
 
 REPORT: Final = "offpolicy.json"
@@ -31,7 +32,7 @@ def evaluate_policies(
         plan, given = make_plan(analysis, log, out, scratch, now_ms, _target_columns(analysis))
         run_pipeline(plan, build_offpolicy, settings, progress)
         report = build_offpolicy_report(read_policy_totals(plan.result_path), analysis, given)
-    write_report(report, out / REPORT)
+    write_json(out / REPORT, report)
     return report
 
 

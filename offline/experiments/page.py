@@ -12,6 +12,7 @@ from markupsafe import Markup
 from offline.experiments import figures
 from offline.experiments.report import Comparison, Report
 from offline.experiments.trust import blocked
+from offline.experiments.whole_files import write_json, write_whole
 from offline.experiments.wording import NOTHING, metric_row, novelty_sentence, place_row, readable
 
 PAGE: Final = "report.html"
@@ -30,11 +31,8 @@ _HEADINGS: Final = {
 
 def write_report(report: Report, folder: Path) -> None:
     """`report.json` and `report.html` in `folder`, each whole or not at all."""
-    data = msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n"
-    for name, content in ((DATA, data), (PAGE, render_page(report).encode())):
-        scratch = folder / f".{name}.tmp"
-        scratch.write_bytes(content)
-        scratch.replace(folder / name)
+    write_json(folder / DATA, report)
+    write_whole(folder / PAGE, render_page(report).encode())
 
 
 def render_page(report: Report) -> str:
