@@ -9,6 +9,8 @@ from fastapi import APIRouter, FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import Field
+from pydantic.json_schema import SkipJsonSchema
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from schemas.candidates import Hit
@@ -69,19 +71,16 @@ MAX_EXCLUDED = 1_000
 REQUEST_HEADER = "x-request-id"
 
 Count = Annotated[int, Query(ge=1, le=MAX_CANDIDATES, description="How many articles.")]
+# a URL cannot say null, so the document does not offer it
 Excluded = Annotated[
-    list[str] | None,
-    Query(max_length=MAX_EXCLUDED, description="Ids of articles to leave out; repeat it, or separate by commas."),
+    Annotated[list[str], Field(max_length=MAX_EXCLUDED)] | SkipJsonSchema[None],
+    Query(description="Ids of articles to leave out; repeat it, or separate by commas."),
 ]
 
 RequestId = Annotated[
-    str | None,
-    Query(
-        min_length=1,
-        max_length=MAX_REQUEST_ID_CHARACTERS,
-        pattern=r"^[^\x00-\x1f\x7f]+$",
-        description="A new one for each answer that is shown; asked again with it, the same answer comes.",
-    ),
+    Annotated[str, Field(min_length=1, max_length=MAX_REQUEST_ID_CHARACTERS, pattern=r"^[^\x00-\x1f\x7f]+$")]
+    | SkipJsonSchema[None],
+    Query(description="A new one for each answer that is shown; asked again with it, the same answer comes."),
 ]
 
 

@@ -9,6 +9,8 @@ import numpy as np
 from fastapi import APIRouter, Header, HTTPException, Path, Query, Response
 from fastapi.responses import StreamingResponse
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
+from pydantic import Field
+from pydantic.json_schema import SkipJsonSchema
 
 from schemas.clients.vector_store import Store, UserQueryHit
 from schemas.codec import MATCHES, Codec
@@ -31,8 +33,13 @@ DEFAULT_READERS = 20
 
 ArticleId = Annotated[str, Path(min_length=1, max_length=128, examples=["a-1"], description="The article.")]
 ReaderCount = Annotated[int, Query(ge=1, le=MAX_CANDIDATES, description="How many readers.")]
-Similarity = Annotated[float | None, Query(ge=-1, le=1, description="Least cosine; the setting's without it.")]
-LastEventId = Annotated[str | None, Header(description="`id` of the last match that was taken; a browser sends it.")]
+Similarity = Annotated[
+    Annotated[float, Field(ge=-1, le=1)] | SkipJsonSchema[None],
+    Query(description="Least cosine; the setting's without it."),
+]
+LastEventId = Annotated[
+    str | SkipJsonSchema[None], Header(description="`id` of the last match that was taken; a browser sends it.")
+]
 
 
 class FreshParts(msgspec.Struct, frozen=True, kw_only=True):
