@@ -43,6 +43,9 @@ def simulate(
     gap: Annotated[
         float, typer.Option(min=0, max=1, help="0: pages and searches use headline words; 1: none of them.")
     ] = 0.5,
+    noise: Annotated[
+        str, typer.Option(help="listed | wide: texts of no interest, few and the same, or many.")
+    ] = "listed",
     until_now: Annotated[bool, typer.Option(help="End at this moment instead of a fixed date.")] = False,
     seed: Annotated[int, typer.Option(help="The same seed gives the same bytes (unless --until-now).")] = 7,
     experiment: ExperimentOption = False,
@@ -71,11 +74,14 @@ def simulate(
         return
     if changed or jsonl:
         raise UsageError("--set and --jsonl go with --experiment")
+    import msgspec
+
     from offline.simulate import SimulationSettings
 
     settings = SimulationSettings(
         seed=seed, readers=readers, events_per_reader=events_per_reader, days=days, articles=generated, gap=gap
     )
+    settings = msgspec.structs.replace(settings, noise=noise)
     _write_world(folder, settings, articles, until_now, as_json)
 
 

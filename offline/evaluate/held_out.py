@@ -4,21 +4,19 @@ The profile is folded, with the stream's own cleaning, from what had been delive
 the articles clicked after it that were not clicked before. A late event that happened before and came after is neither.
 """
 
-import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from typing import Literal
 
 import msgspec
 
+from offline.reader_groups import Group
+from offline.reader_groups import group_of as group_of
 from offline.simulate import Delivery
 from schemas.article import Article
 from schemas.cleaning import Dropped, clean_event
 from schemas.config import Profiles
 from schemas.event import Event
 from schemas.profile import UserProfile, fold_event, signal_count
-
-Group = Literal["tuning", "reported"]
 
 
 class HeldOutReader(msgspec.Struct, frozen=True):
@@ -42,11 +40,6 @@ class Split(msgspec.Struct, frozen=True):
     def of(self, group: Group, limit: int) -> list[HeldOutReader]:
         """The first readers of a group, by id; no reader is in both groups."""
         return [reader for reader in self.readers if group_of(reader.user_id) == group][:limit]
-
-
-def group_of(user_id: str) -> Group:
-    """Half of the readers are there to choose settings, the others to report on; a hash decides."""
-    return "tuning" if hashlib.blake2b(user_id.encode(), digest_size=1).digest()[0] < 128 else "reported"
 
 
 def hold_out(deliveries: Iterable[Delivery], at_ms: int, settings: Profiles) -> Split:

@@ -6,6 +6,7 @@ from random import Random
 import msgspec
 
 from offline.simulate.impressions import Impression, Kiosk
+from offline.simulate.noise import noise_writer
 from offline.simulate.readers import Interest, Reader
 from offline.simulate.settings import SimulationSettings, run_id
 from offline.simulate.signals import SignalWriter
@@ -34,6 +35,7 @@ class SessionWriter:
     def __init__(self, settings: SimulationSettings, world: World, vocabulary: Vocabulary, rng: Random) -> None:
         self._settings, self._world, self._rng = settings, world, rng
         self._signals = SignalWriter(vocabulary, settings.gap, rng)
+        self._noise = noise_writer(settings.noise, vocabulary, rng)
         self._kiosk = Kiosk(world, settings, rng)
         self._prefix = f"sim-{run_id(settings)}"
         self._events = self._slates = 0
@@ -107,7 +109,7 @@ class SessionWriter:
         is_page = self._rng.random() * (pages + searches) < pages
         topic = self._world.topics[interest.topic]
         if self._rng.random() < self._settings.noise_share:
-            text, origin = self._signals.noise(), NOISE
+            text, origin = self._noise(reader.user_id), NOISE
         else:
             story = self._story(interest, now_ms)
             write = self._signals.page if is_page else self._signals.search

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import msgspec
 
+from offline.simulate.noise import NoiseTexts
 from schemas.errors import UsageError
 from schemas.event import Milliseconds
 
@@ -25,6 +26,7 @@ class SimulationSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     days: Annotated[float, msgspec.Meta(gt=0.0, le=3_650.0)] = 14.0  # articles and events end at start + days
     gap: Share = 0.5  # 0: pages and searches use headline words; 1: none of the words of their topic's news
     noise_share: Share = 0.15
+    noise: NoiseTexts = "listed"  # wide: thousands of texts, of other forms for held-out readers
     cold_share: Share = 0.1  # readers with 1-3 events
     duplicate_share: Share = 0.02  # delivered twice with the same id
     late_share: Share = 0.03  # delivered up to late_seconds after they happened
@@ -56,4 +58,7 @@ def checked(settings: SimulationSettings) -> SimulationSettings:
 
 def run_id(settings: SimulationSettings) -> str:
     """Short name of this very simulation: two of them never share an event id."""
-    return hashlib.blake2b(msgspec.json.encode(checked(settings)), digest_size=4).hexdigest()
+    fields = msgspec.to_builtins(checked(settings))
+    if fields["noise"] == "listed":
+        del fields["noise"]  # it came later: simulations of before it keep their names, and so their bytes
+    return hashlib.blake2b(msgspec.json.encode(fields), digest_size=4).hexdigest()

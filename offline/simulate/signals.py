@@ -23,9 +23,6 @@ class SignalWriter:
     def __init__(self, vocabulary: Vocabulary, gap: float, rng: Random) -> None:
         self._vocabulary, self._gap, self._rng = vocabulary, gap, rng
 
-    def noise(self) -> str:
-        return self._pick(self._vocabulary.noise)
-
     def page(self, topic: Topic, interest: Interest, story: Story) -> str:
         """Title of a page that the reader visits for this interest."""
         everyday = self.everyday_draws()

@@ -1,30 +1,26 @@
 """Examples: a reader as known at a moment t, and what that reader clicked in the window after t.
 
-Two ways of splitting at once. By reader: `group_of` (offline/evaluate/held_out.py) keeps half of all readers for
+Two ways of splitting at once. By reader: `split_of` (offline/reader_groups.py) keeps half of all readers for
 reporting; of the others one in ten validates. By time: validation and held-out readers are seen at the last moment, and
 training readers at earlier ones, whose windows end before it. An example's input is folded from events at or before t
 alone, with the stream's own cleaning and fold.
 """
 
-import hashlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Final, Literal
 
 import apache_beam as beam
 import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from offline.evaluate.held_out import group_of
+from offline.reader_groups import SPLITS as SPLITS
+from offline.reader_groups import SplitName as SplitName
+from offline.reader_groups import split_of as split_of
 from schemas.cleaning import Dropped, clean_event
 from schemas.config import Profiles
 from schemas.event import Event
 from schemas.profile import UserProfile, decode_profile, encode_profile, fold_event, merge_profiles, signal_count
-
-SplitName = Literal["training", "validation", "held_out"]
-SPLITS: Final[tuple[SplitName, ...]] = ("training", "validation", "held_out")
-VALIDATION_SHARE: Final = 0.1  # of the readers who are not held out
 
 SCHEMA = pa.schema(
     [
@@ -73,14 +69,6 @@ class ReaderState(msgspec.Struct, frozen=True, array_like=True):
     user_id: str
     seen: tuple[Seen, ...]
     history: frozenset[Click] = frozenset()
-
-
-def split_of(user_id: str) -> SplitName:
-    """A hash decides, so that it is the same in every run and on every log."""
-    if group_of(user_id) == "reported":
-        return "held_out"
-    drawn = hashlib.blake2b(user_id.encode(), digest_size=4, person=b"validation").digest()
-    return "validation" if int.from_bytes(drawn, "big") < VALIDATION_SHARE * 2**32 else "training"
 
 
 class FoldReader(beam.CombineFn):  # type: ignore[misc]  # Beam is untyped here
