@@ -64,7 +64,7 @@ $(PARTS): keenstream/stack/pom.xml $(ENVIRONMENT) | $(PROJECT)
 	$(PYTHON) -m keenstream.stack.fetch
 	@touch $(PARTS)
 
-$(MODELS): $(wildcard offline/release/*.py triton_models/*/config.pbtxt triton_models/*/1/*.py) | $(PROJECT)
+$(MODELS): $(wildcard offline/release/*.py triton_models/*/config.pbtxt triton_models/*/1/*.py triton_models/*/trained/*) | $(PROJECT)
 	.venv/bin/keenstream models build
 	@touch $(MODELS)
 

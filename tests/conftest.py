@@ -102,6 +102,17 @@ def model_repository() -> Path:
 
 
 @pytest.fixture(scope="session")
+def served_prompt(model_repository: Path) -> str:
+    """The prompt version that the student of the set-up reads: of the shipped one, or of the plain base."""
+    from offline.release.manifest import read_manifest
+    from schemas.names import Model
+
+    manifest = read_manifest(model_repository / Model.STUDENT / "1" / "weights")
+    assert manifest is not None
+    return manifest.prompt_version
+
+
+@pytest.fixture(scope="session")
 def triton_node(tmp_path_factory: pytest.TempPathFactory, model_repository: Path) -> "Iterator[TritonServer]":
     from keenstream.stack.triton import triton_server
     from keenstream.stack.triton_probe import probe_triton

@@ -1,4 +1,4 @@
-"""`keenstream models release | promote | rollback`."""
+"""`keenstream models release | promote | rollback | ship`."""
 
 import time
 from pathlib import Path
@@ -11,6 +11,7 @@ from keenstream.commands.console import JSON_OPTION, console, print_json, step_p
 if TYPE_CHECKING:  # torch and OpenVINO load when a command runs
     from offline.release.promotion import ModelServer
     from offline.release.releases import Release
+    from offline.release.shipped import ShippedManifest
 
 Load = Annotated[
     bool, typer.Option("--load/--no-load", help="Load it into the running Triton; else its next start serves it.")
@@ -92,9 +93,54 @@ def rollback(load: Load = True, as_json: bool = JSON_OPTION) -> None:
         console.print(f"{entry.model_version if entry else 'the model of the set-up'} is served again")
 
 
+def ship(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run that began with the base of the set-up.")],
+    examples: Annotated[Path, typer.Option(help="Prepared examples: judged on their held-out readers.")],
+    version: Annotated[str, typer.Option(help="Of the shipped weights.")] = "1",
+    rank: Annotated[int, typer.Option(min=1, help="Of the adapter: what training changed, cut to so many.")] = 32,
+    lists: Annotated[int, typer.Option(min=1, help="Held-out readers whose lists are compared and judged.")] = 200,
+    overlap: Annotated[float, typer.Option(min=0, max=1, help="Least mean overlap with the run's lists.")] = 0.7,
+    precision: Annotated[str, typer.Option(help="auto | f32 | bf16, of the comparison")] = "auto",
+    command: Annotated[list[str], typer.Option(help="A command that makes the run again; repeat in order.")] = [],  # noqa: B006
+    evaluation: Annotated[Path | None, typer.Option(help="Folder that `keenstream evaluate --out` wrote.")] = None,
+    force: Annotated[bool, typer.Option(help="Also when it does not beat the reader's own signals.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Instead of triton_models/student/trained.")] = None,
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """Put a trained run into the repository as a small adapter; the next `keenstream models build` serves it.
+
+    Example: `keenstream models ship runs/student --examples examples --rank 32`
+    """
+    from keenstream.stack.folders import state_folder
+    from offline.release.judging import held_out_of
+    from offline.release.models import ModelPaths
+    from offline.release.shipped import SHIPPED
+    from offline.release.shipping import Shipping, ship_run
+    from offline.release.student import build_base
+
+    home, target = state_folder(), out or SHIPPED
+    paths = ModelPaths.below(home)
+    settings = Shipping(
+        version=version,
+        rank=rank,
+        least_overlap=overlap,
+        precision=precision,
+        commands=tuple(command),
+        evaluation=evaluation,
+        force=force,
+    )
+    with step_progress("shipping") as progress:
+        build_base(paths.student_hf, paths.cache, progress)
+        made = ship_run(run, paths.student_hf, target, held_out_of(examples, home, lists), settings, progress)
+    if as_json:
+        print_json(made)
+    else:
+        _print_shipped(made, target)
+
+
 def add_commands(app: typer.Typer) -> None:
     """To `keenstream models`."""
-    for command in (release, promote, rollback):
+    for command in (release, promote, rollback, ship):
         app.command(command.__name__)(command)
 
 
@@ -114,3 +160,14 @@ def _print_release(made: "Release") -> None:
     for name, value in made.scores.items():
         console.print(f"  {name}: {value:.3f}", markup=False)
     console.print(f"`keenstream models promote {made.number}` serves it")
+
+
+def _print_shipped(made: "ShippedManifest", target: Path) -> None:
+    size = sum(path.stat().st_size for path in target.iterdir()) / 1e6
+    console.print(f"{made.name} {made.version} in {target} ({size:.1f} MB)", markup=False, soft_wrap=True)
+    console.print(f"  rank {made.rank} holds {made.explained:.1%} of what training changed")
+    if found := made.agreement:
+        console.print(f"  usable {found.valid:.0%} ({found.valid_before:.0%} as trained), overlap {found.overlap:.0%}")
+    for name, value in made.scores.items():
+        console.print(f"  {name}: {value:.3f}", markup=False)
+    console.print("`keenstream models build` builds it, commit the folder to ship it")

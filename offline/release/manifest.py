@@ -5,6 +5,9 @@ from pathlib import Path
 
 import msgspec
 
+from schemas.errors import UsageError
+from schemas.prompt import BARE
+
 FILE_NAME = "manifest.json"
 CHUNK_BYTES = 1 << 20
 
@@ -35,6 +38,15 @@ def read_manifest(folder: Path) -> Manifest | None:
         return msgspec.json.decode((folder / FILE_NAME).read_bytes(), type=Manifest)
     except (FileNotFoundError, msgspec.MsgspecError):
         return None
+
+
+def check_prompt_version(version: str) -> None:
+    """UsageError for weights that were trained on a rendering which this code does not have as the trained one."""
+    if version != BARE:
+        raise UsageError(
+            f"the model was trained on the prompt {version or '(unknown)'!r}, this code renders {BARE!r} for trained "
+            "models: train it again, or serve it with the code of its commit"
+        )
 
 
 def sha256_of(path: Path) -> str:

@@ -6,12 +6,14 @@ loading again.
 """
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
 import msgspec
 
-from offline.release.releases import SERVED, Release, check_prompt_version
+from offline.release.manifest import check_prompt_version
+from offline.release.releases import SERVED, Release
 from offline.release.repository import add_version
 from offline.training.gates import HELD_OUT
 from offline.training.material import SIGNALS
@@ -85,12 +87,16 @@ def rollback(repository: Path, server: ModelServer | None) -> Promoted | None:
 
 
 def check_worth(release: Release) -> None:
-    """UsageError for a model that earns nothing: on held-out readers their own signals find at least as much."""
-    scores = release.scores
+    """UsageError for a release that earns nothing."""
+    check_scores(f"release {release.number}", release.scores)
+
+
+def check_scores(name: str, scores: Mapping[str, float]) -> None:
+    """UsageError where the own signals of held-out readers find at least as much as the model's lists."""
     if scores[HELD_OUT] <= scores[SIGNALS]:
         raise UsageError(
-            f"release {release.number} finds {scores[HELD_OUT]:.3f} of what held-out readers click (Recall@10), their "
-            f"own signals as queries find {scores[SIGNALS]:.3f}: it earns nothing; use --force to serve it all the same"
+            f"{name} finds {scores[HELD_OUT]:.3f} of what held-out readers click (Recall@10), their own signals as "
+            f"queries find {scores[SIGNALS]:.3f}: it earns nothing; use --force to serve it all the same"
         )
 
 

@@ -16,7 +16,7 @@ import msgspec
 
 from offline.release.agreement import Agreement, agreement, check_agreement
 from offline.release.folders import build_folder
-from offline.release.manifest import read_manifest
+from offline.release.manifest import check_prompt_version, read_manifest
 from offline.release.served_code import ServedStudent
 from offline.release.student import Progress, convert
 from offline.training.bases import load_base, save_model
@@ -85,7 +85,7 @@ def release_run(
             layers, served = _convert(run, run_folder, Path(scratch), folder / SERVED, number, progress)
             trained = ListWriter(*load_base(scratch)[:2], max_new_tokens=list_length(run))
             progress(f"writing {len(held_out.prompts)} lists with the trained and with the served weights")
-            before, after = trained.write(held_out.prompts), _served_lists(run, folder / SERVED, held_out, precision)
+            before, after = trained.write(held_out.prompts), served_lists(run, folder / SERVED, held_out, precision)
         release = Release(
             number=number,
             run=run,
@@ -126,7 +126,8 @@ def _convert(
     return trained.model.config.num_hidden_layers, manifest.sha256
 
 
-def _served_lists(run: RunManifest, served: Path, held_out: HeldOut, precision: str) -> list[str]:
+def served_lists(run: RunManifest, served: Path, held_out: HeldOut, precision: str) -> list[str]:
+    """What the served engine writes for the held-out readers, greedy."""
     student = ServedStudent(served, max_new_tokens=list_length(run), precision=precision)
     return student.write(list(held_out.prompts))
 
@@ -142,15 +143,6 @@ def _same_tokenizer(run: RunManifest, merged: Path, run_folder: Path) -> None:
         raise UsageError(
             f"the tokenizer in {run_folder / MODEL} ({found[:12]}) is not the one that the run was trained with "
             f"({run.tokenizer_sha256[:12]}): the folder was changed; train it again"
-        )
-
-
-def check_prompt_version(version: str) -> None:
-    """UsageError for weights that were trained on a rendering which this code does not have as the trained one."""
-    if version != BARE:
-        raise UsageError(
-            f"the model was trained on the prompt {version or '(unknown)'!r}, this code renders {BARE!r} for trained "
-            "models: train it again, or serve it with the code of its commit"
         )
 
 

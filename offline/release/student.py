@@ -9,7 +9,8 @@ import msgspec
 from offline.release import smollm2
 from offline.release.folders import build_folder
 from offline.release.manifest import Manifest, read_manifest, sha256_of, write_manifest
-from schemas.prompt import EXAMPLES, PromptVersion
+from offline.release.shipped import SHIPPED, merged_in, read_shipped
+from schemas.prompt import BARE, EXAMPLES, PromptVersion
 
 Progress = Callable[[str], None]
 
@@ -30,7 +31,15 @@ def convert(
     progress: Progress,
 ) -> Manifest:
     """Convert the Llama-family weights in `hf_folder`; skipped when `out_folder` already holds just that."""
-    wanted = Manifest(
+    wanted = _wanted(name, version, prompt_version, source)
+    built = read_manifest(out_folder)
+    if built and built.same_recipe(wanted):
+        return built
+    return _converted(hf_folder, out_folder, wanted, progress)
+
+
+def _wanted(name: str, version: str, prompt_version: PromptVersion, source: str) -> Manifest:
+    return Manifest(
         name=name,
         version=version,
         prompt_version=prompt_version,
@@ -39,10 +48,10 @@ def convert(
         recipe=RECIPE,
         sha256="",
     )
-    built = read_manifest(out_folder)
-    if built and built.same_recipe(wanted):
-        return built
-    progress(f"converting {name} {version} for OpenVINO")
+
+
+def _converted(hf_folder: Path, out_folder: Path, wanted: Manifest, progress: Progress) -> Manifest:
+    progress(f"converting {wanted.name} {wanted.version} for OpenVINO")
     build_folder(out_folder, lambda folder: _write_served(hf_folder, folder, wanted))
     return read_manifest(out_folder) or wanted
 
@@ -85,15 +94,20 @@ def _write_base(gguf: Path, folder: Path, wanted: Manifest) -> None:
     write_manifest(folder, msgspec.structs.replace(wanted, sha256=sha256_of(folder / "model.safetensors")))
 
 
-def build_student(hf_folder: Path, served_folder: Path, cache: Path, progress: Progress) -> Manifest:
-    """The base model, ready to serve; both folders are left alone when they are already right."""
+def build_student(
+    hf_folder: Path, served_folder: Path, cache: Path, progress: Progress, *, shipped: Path = SHIPPED
+) -> Manifest:
+    """What the repository ships, or else the base model, ready to serve; what is already right is left alone."""
     base = build_base(hf_folder, cache, progress)
-    return convert(
-        hf_folder,
-        served_folder,
-        name=base.name,
-        version=base.version,
-        prompt_version=EXAMPLES,
-        source=f"{base.source}, sha256 {base.sha256}",
-        progress=progress,
-    )
+    source = f"{base.source}, sha256 {base.sha256}"
+    trained = read_shipped(shipped)
+    if trained is None:
+        names = {"name": base.name, "version": base.version, "source": source}
+        return convert(hf_folder, served_folder, **names, prompt_version=EXAMPLES, progress=progress)
+    wanted = _wanted(trained.name, trained.version, BARE, f"{source}, adapter {trained.adapter_sha256}")
+    built = read_manifest(served_folder)
+    if built and built.same_recipe(wanted):
+        return built
+    progress(f"merging the shipped student {trained.version} into {base.name}")
+    with merged_in(trained, shipped, hf_folder) as merged:
+        return _converted(Path(merged), served_folder, wanted, progress)

@@ -109,7 +109,9 @@ def titles(answer: dict[str, Any]) -> list[str]:
     return [row["title"] for row in answer.get("candidates", [])]
 
 
-def test_an_event_becomes_candidates_found_by_the_readers_signals_and_the_students_list(loop: Loop) -> None:
+def test_an_event_becomes_candidates_found_by_the_readers_signals_and_the_students_list(
+    loop: Loop, served_prompt: str
+) -> None:
     answer = loop.post(event("ann", 1, "heat pump running costs"), event("ann", 2, "heat pump subsidy"))
     assert answer["accepted"] == 2
     eventually(lambda: STORIES["pumps"][0] in titles(loop.get("/v1/users/ann/candidates", k=3)), "candidates")
@@ -124,7 +126,7 @@ def test_an_event_becomes_candidates_found_by_the_readers_signals_and_the_studen
     assert candidates["list_age_seconds"] >= 0
     assert all(row["query"] and row["url"] and row["score"] > 0 for row in candidates["candidates"])
     queries = loop.get("/v1/users/ann/queries")["queries"]
-    assert {row["prompt_version"] for row in queries if row["source"] == "student"} == {"examples-1"}
+    assert {row["prompt_version"] for row in queries if row["source"] == "student"} == {served_prompt}
 
 
 def test_the_profile_holds_what_was_sent_and_a_repeated_event_changes_nothing(loop: Loop) -> None:
@@ -179,10 +181,10 @@ def test_dead_letters_are_listed_without_and_shown_with_the_readers_text(loop: L
     assert "secret text" in loop.run("dead-letters", "show", letter["id"])
 
 
-def test_models_list_shows_what_is_loaded(loop: Loop) -> None:
+def test_models_list_shows_what_is_loaded(loop: Loop, served_prompt: str) -> None:
     models = {row["name"]: row for row in json.loads(loop.run("models", "list", "--json"))}
     assert set(models) == {Model.STUDENT, Model.EMBEDDER}
-    assert models[Model.STUDENT]["prompt_version"] == "examples-1"
+    assert models[Model.STUDENT]["prompt_version"] == served_prompt
 
 
 def test_every_part_is_ready_by_a_real_request(loop: Loop) -> None:

@@ -10,6 +10,7 @@ from keenstream.stack.folders import state_folder
 from offline.release import smollm2
 from offline.release.manifest import read_manifest
 from offline.release.models import ModelPaths, build_models
+from offline.release.shipped import SHIPPED, read_shipped
 from schemas.prompt import EXAMPLES
 
 
@@ -29,8 +30,10 @@ def test_a_second_build_has_nothing_to_do(paths: ModelPaths) -> None:
 def test_the_manifest_names_weights_source_and_prompt(paths: ModelPaths) -> None:
     manifest = read_manifest(paths.student)
     assert manifest is not None
-    assert (manifest.name, manifest.version) == (smollm2.MODEL_NAME, smollm2.WHEEL_VERSION)
-    assert manifest.prompt_version == EXAMPLES
+    trained = read_shipped(SHIPPED)
+    base = smollm2.MODEL_NAME, smollm2.WHEEL_VERSION, EXAMPLES
+    wanted = (trained.name, trained.version, trained.prompt_version) if trained else base
+    assert (manifest.name, manifest.version, manifest.prompt_version) == wanted
     assert manifest.source.startswith(f"{smollm2.WHEEL}=={smollm2.WHEEL_VERSION}, sha256 ")
 
 

@@ -1,0 +1,152 @@
+"""From a finished run to the folder that the repository ships: adapter, checks on held-out readers, manifest."""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from offline.release.adapter import WEIGHTS, Fit, cut_to, write_adapter
+from offline.release.agreement import agreement, check_agreement
+from offline.release.folders import build_folder
+from offline.release.manifest import check_prompt_version, sha256_of
+from offline.release.promotion import check_scores
+from offline.release.releases import LEAST_OVERLAP, HeldOut, list_length, served_lists
+from offline.release.shipped import BASE, MOST_BYTES, ShippedManifest, merged_in, write_shipped
+from offline.release.student import Progress, convert
+from offline.training.bases import load_base
+from offline.training.gates import HELD_OUT
+from offline.training.greedy import ListWriter
+from offline.training.manifest import RunManifest, finished_run
+from offline.training.material import SIGNALS
+from offline.training.run import MODEL
+from offline.training.student import INFLUENCE, PRUNED, Influence
+from offline.training.vocabulary import tokenizer_sha256
+from schemas.errors import UsageError
+from schemas.prompt import BARE
+from schemas.queries import parse_queries
+
+EVALUATION = ("evaluation.json", "evaluation.md")  # as `keenstream evaluate --out` writes them
+
+
+class Shipping(msgspec.Struct, frozen=True, kw_only=True):
+    """How a run is shipped."""
+
+    version: str
+    rank: int = 32  # SmolLM2-135M: 0.61 MB for each rank, 0.1 more where embeddings were trained
+    least_overlap: float = LEAST_OVERLAP
+    precision: str = "auto"
+    commands: tuple[str, ...] = ()
+    evaluation: Path | None = None
+    force: bool = False  # also when it does not beat the reader's own signals
+
+
+def ship_run(
+    run_folder: Path, base_folder: Path, target: Path, held_out: HeldOut, settings: Shipping, progress: Progress
+) -> ShippedManifest:
+    """Write `target` from a run that began with the model in `base_folder`; a check that fails leaves nothing there."""
+    run = finished_run(run_folder)
+    check_prompt_version(run.prompt_version)
+    shipment = _Shipment(run, run_folder, base_folder, held_out, settings, progress)
+    made: list[ShippedManifest] = []
+    build_folder(target, lambda folder: made.append(shipment.fill(folder)))
+    return made[0]
+
+
+class _Shipment(msgspec.Struct, frozen=True):
+    """One run on its way."""
+
+    run: RunManifest
+    run_folder: Path
+    base_folder: Path
+    held_out: HeldOut
+    settings: Shipping
+    progress: Progress
+
+    def fill(self, folder: Path) -> ShippedManifest:
+        described = self._described(folder)
+        before, after = self._lists(described, folder)
+        scores = {
+            HELD_OUT: self.held_out.recall([parse_queries(text) for text in after]),
+            SIGNALS: self.held_out.signals,
+        }
+        if not self.settings.force:
+            check_scores(f"version {described.version}", scores)
+        found = check_agreement(agreement(before, after), self.settings.least_overlap)
+        shipped = msgspec.structs.replace(described, agreement=found, scores=scores)
+        write_shipped(folder, shipped)
+        _copy_evaluation(self.settings.evaluation, folder)
+        check_bytes(folder, self.settings.rank)
+        return shipped
+
+    def _described(self, folder: Path) -> ShippedManifest:
+        """The adapter is written; what it is worth is not known yet."""
+        run, tokenizer = self.run, tokenizer_sha256(self.base_folder)
+        if tokenizer_sha256(self.run_folder / MODEL) != tokenizer:
+            raise UsageError(
+                f"{self.run_folder} was trained with another tokenizer than {BASE}: ship a run of that base"
+            )
+        blocks = kept_of(self.run_folder)
+        fit = self._write_adapter(blocks, folder)
+        return ShippedManifest(
+            version=self.settings.version,
+            prompt_version=BARE,
+            blocks=blocks,
+            rank=fit.rank,
+            explained=fit.explained,
+            adapter_sha256=sha256_of(folder / WEIGHTS),
+            tokenizer_sha256=tokenizer,
+            kind=run.kind,
+            method=run.method,
+            size=run.size,
+            steps=run.steps,
+            data_sha256=run.data_sha256,
+            model_sha256=run.model_sha256,
+            commit=run.commit,
+            commands=self.settings.commands,
+        )
+
+    def _write_adapter(self, blocks: Sequence[int], folder: Path) -> Fit:
+        self.progress(f"cutting what training changed to rank {self.settings.rank}")
+        trained = load_base(str(self.run_folder / MODEL)).model
+        base = cut_to(load_base(str(self.base_folder)).model, blocks)
+        return write_adapter(trained, base, rank=self.settings.rank, base_name=BASE, folder=folder)
+
+    def _lists(self, shipped: ShippedManifest, folder: Path) -> tuple[list[str], list[str]]:
+        """Of the held-out readers: by the run's weights, and by those that set-up will build and serve."""
+        prompts, names = self.held_out.prompts, {"name": shipped.name, "version": shipped.version}
+        with merged_in(shipped, folder, self.base_folder) as merged:
+            served = Path(merged) / "served"
+            convert(Path(merged), served, **names, source=BASE, prompt_version=BARE, progress=self.progress)
+            self.progress(f"writing {len(prompts)} lists with the run's and with the shipped weights")
+            after = served_lists(self.run, served, self.held_out, self.settings.precision)
+        trained = ListWriter(*load_base(str(self.run_folder / MODEL))[:2], max_new_tokens=list_length(self.run))
+        return trained.write(prompts), after
+
+
+def kept_of(run_folder: Path) -> tuple[int, ...]:
+    """The blocks of the base that a pruned student kept; () for a run that was not pruned."""
+    try:
+        found = msgspec.json.decode((run_folder / PRUNED / INFLUENCE).read_bytes(), type=Influence)
+    except FileNotFoundError:
+        return ()
+    return tuple(found.kept)
+
+
+def check_bytes(folder: Path, rank: int) -> int:
+    """Of all files; UsageError when they are too many for a repository."""
+    total = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    if total > MOST_BYTES:
+        raise UsageError(
+            f"{total / 1e6:.1f} MB are too many to ship, {MOST_BYTES / 1e6:.0f} are allowed: "
+            f"--rank {max(1, int(rank * MOST_BYTES / total))} fits"
+        )
+    return total
+
+
+def _copy_evaluation(report: Path | None, folder: Path) -> None:
+    for name in EVALUATION if report else ():
+        try:
+            shutil.copyfile(Path(report or "") / name, folder / name)
+        except FileNotFoundError:
+            raise UsageError(f"{report} has no {name}: run `keenstream evaluate --out {report}` first") from None
