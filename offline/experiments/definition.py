@@ -55,6 +55,11 @@ class Trust(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     max_crossover_share: Share = 0.01
     max_quarantined_share: Share = 0.01
     max_reassigned_share: Share = 0.001  # logged in another arm than `assign_arm` gives
+    balance_p_value: Alpha = 0.001  # below it, what should be alike in all arms is not: a warning
+    # of answers, exposures of outcomes, and clicks, that the log lost: with such a p-value and so much more in one arm
+    # than in another, the verdict is blocked
+    max_loss_difference: Share = 0.01
+    late_hours: Annotated[float, msgspec.Meta(gt=0)] = 1.0  # after it happened, an outcome that arrives is late
 
 
 class LogFiles(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -71,6 +76,7 @@ class LogFiles(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     exposure_constants: dict[str, Constant] = {}
     outcome_constants: dict[str, Constant] = {}
     check_assignment: bool = True  # False: another system than `assign_arm` drew the arms
+    arrived_at: str = "kafka_timestamp"  # of outcomes: the column with when a row reached the log, if there is one
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -12,12 +12,14 @@ import numpy as np
 import pyarrow as pa
 
 from offline.experiments.definition import Aggregate, Analysis, Count
+from offline.experiments.delivery import Delivered, trace_outcomes, with_arrival
 from offline.experiments.moments import Moments
 from offline.experiments.novelty import age_moments, cohort_ages, follows
 from offline.experiments.places import count_places
 from offline.experiments.recall_path import RecallPath
 
 DAY_MS: Final = 86_400_000
+_HOUR_MS: Final = 3_600_000
 
 _AGGREGATES: Final[dict[Aggregate, str]] = {
     "count": "count(*) FILTER (WHERE {holds})",
@@ -44,7 +46,8 @@ CREATE TEMP TABLE shown AS
     FROM exposures SEMI JOIN repeated USING (exposure_id) GROUP BY exposure_id;
 CREATE TEMP TABLE done AS
     SELECT outcome_id, any_value(user_id) AS user_id, any_value(request_id) AS request_id, min(occurred_at) AS time_ms,
-        any_value(article_id) AS article_id, any_value(kind) AS kind, any_value(value) AS value
+        any_value(article_id) AS article_id, any_value(kind) AS kind, any_value(value) AS value,
+        min(arrived_at) AS arrived_at
     FROM outcomes GROUP BY outcome_id;
 CREATE TEMP TABLE answered AS
     SELECT request_id, min(time_ms) AS time_ms, list(article_id) FILTER (WHERE exclusive) AS exclusive
@@ -78,7 +81,7 @@ class FoldCounts(msgspec.Struct, frozen=True, kw_only=True):
     outcomes: int = 0
     repeated_outcomes: int = 0
     unmatched_outcomes: int = 0  # they name a request that the log does not hold; counted like the others
-    outcomes_before_exposure: int = 0  # a clock is wrong: left out
+    outcomes_before_exposure: int = 0  # a clock is wrong: left out, and in the quarantine
 
     def __add__(self, other: "FoldCounts") -> "FoldCounts":
         return FoldCounts(**{name: getattr(self, name) + getattr(other, name) for name in self.__struct_fields__})
@@ -91,19 +94,21 @@ class Folded(msgspec.Struct, frozen=True, eq=False):
 
     users: pa.Table
     counts: FoldCounts
-    recall: RecallPath = RecallPath()
+    recall: RecallPath
+    delivered: Delivered
 
 
 def fold_users(exposures: pa.Table, outcomes: pa.Table, analysis: Analysis, *, watermark_ms: int) -> Folded:
     """`exposures` and `outcomes` hold every row of each user in them (columns as in schemas/exposure.py)."""
     with duckdb.connect(":memory:", config={"threads": 1}) as session:
         session.register("exposures", exposures)
-        session.register("outcomes", outcomes)
+        session.register("outcomes", with_arrival(outcomes))
         session.execute(_HAPPENED)
         session.execute(_UNITS, {"experiment": analysis.experiment.name, "everyone": not analysis.only_triggered})
         users = session.sql(_fold_statement(analysis, watermark_ms)).to_arrow_table()
         session.register("users", users)
-        return Folded(users, _counts(session), _recall(session, analysis, watermark_ms))
+        recall = _recall(session, analysis, watermark_ms)
+        return Folded(users, _counts(session), recall, _delivered(session, analysis))
 
 
 def _fold_statement(analysis: Analysis, watermark_ms: int) -> str:
@@ -147,6 +152,11 @@ def _recall(session: "duckdb.DuckDBPyConnection", analysis: Analysis, watermark_
     window_ms = round(analysis.window_days * DAY_MS)
     places = count_places(session, experiment=analysis.experiment.name, window_ms=window_ms)
     return RecallPath(places, _ages(session, analysis, watermark_ms))
+
+
+def _delivered(session: "duckdb.DuckDBPyConnection", analysis: Analysis) -> Delivered:
+    window_ms, late_ms = round(analysis.window_days * DAY_MS), round(analysis.trust.late_hours * _HOUR_MS)
+    return trace_outcomes(session, window_ms=window_ms, late_ms=late_ms)
 
 
 def _ages(session: "duckdb.DuckDBPyConnection", analysis: Analysis, watermark_ms: int) -> dict[str, Moments]:

@@ -8,7 +8,8 @@ No side inputs and no state in DoFns: Dask pickles the whole graph, and computes
 """
 
 from collections.abc import Iterable, Iterator
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 import apache_beam as beam
 import msgspec
@@ -19,7 +20,9 @@ from offline.experiments.adding import AddUp, Node
 from offline.experiments.caps import ValueCounts, caps_of, count_values, merged_counts
 from offline.experiments.definition import Analysis
 from offline.experiments.fold import FoldCounts, fold_users
+from offline.experiments.moments import Moments
 from offline.experiments.plan import Plan
+from offline.experiments.quarantine import early_rows, write_quarantine
 from offline.experiments.recall_path import RecallPath
 from offline.experiments.splits import read_bucket, write_split
 from offline.experiments.splitting import Split, split_part
@@ -27,6 +30,8 @@ from offline.experiments.tally import tally_users
 from offline.experiments.tally_file import Totals, write_totals
 from offline.experiments.trust import LogCounts
 from schemas.experiment import assign_arm
+
+_COUNTED: Final = ("rows", "quarantined", "later", "outside", "answers", "dropped")
 
 Caps = dict[int, float]  # by metric number
 CapCounts = dict[int, ValueCounts]
@@ -50,6 +55,7 @@ class FoldedBucket(msgspec.Struct, frozen=True, kw_only=True):
     watermark_ms: int
     capped: CapCounts
     recall: RecallPath = RecallPath()
+    delivery: dict[str, Moments] = {}
 
 
 class CappedBucket(msgspec.Struct, frozen=True):
@@ -97,7 +103,7 @@ def buckets_of(splits: Iterable[Split], plan: Plan) -> Iterator[Bucket]:
     paths = {
         kind: tuple(path for s in read if s.kind == kind for path in s.paths) for kind in ("exposures", "outcomes")
     }
-    log = LogCounts(**{n: sum(getattr(s, n) for s in read) for n in ("rows", "quarantined", "later", "outside")})
+    log = sum((log_counts(split) for split in read), LogCounts())
     for number in range(plan.buckets):
         yield Bucket(
             number=number,
@@ -108,6 +114,10 @@ def buckets_of(splits: Iterable[Split], plan: Plan) -> Iterator[Bucket]:
         )
 
 
+def log_counts(split: Split) -> LogCounts:
+    return LogCounts(**{name: getattr(split, name) for name in _COUNTED})
+
+
 def fold_bucket(bucket: Bucket, plan: Plan) -> FoldedBucket:
     """Its users as a file, for the second pass that the caps need."""
     exposures = read_bucket(bucket.exposures, bucket.number, plan.schema("exposures"))
@@ -115,14 +125,18 @@ def fold_bucket(bucket: Bucket, plan: Plan) -> FoldedBucket:
     folded = fold_users(exposures, outcomes, plan.analysis, watermark_ms=bucket.watermark_ms)
     path = plan.users_path(bucket.number)
     write_split(path, [folded.users])
+    early = early_rows(folded.delivered.early)
+    write_quarantine(early, Path(plan.quarantine), f"bucket-{bucket.number:06d}")
+    log = msgspec.structs.replace(bucket.log, quarantined=bucket.log.quarantined + early.num_rows)
     return FoldedBucket(
         number=bucket.number,
         users=str(path),
         counts=folded.counts,
-        log=_with_assignments(bucket.log, folded.users, plan.analysis),
+        log=_with_assignments(log, folded.users, plan.analysis),
         watermark_ms=bucket.watermark_ms,
         capped=count_values(folded.users, plan.analysis.metrics),
         recall=folded.recall,
+        delivery=folded.delivered.arms,
     )
 
 
@@ -139,7 +153,7 @@ def tally_bucket(capped: CappedBucket, plan: Plan) -> tuple[Node, Totals]:
     bucket, caps = capped.bucket, capped.caps
     with pa.memory_map(bucket.users) as source, ipc.open_file(source) as reader:
         tally = tally_users(reader.read_all(), plan.analysis.metrics, caps, bucket.counts)
-    tally = msgspec.structs.replace(tally, recall=bucket.recall)
+    tally = msgspec.structs.replace(tally, recall=bucket.recall, delivery=bucket.delivery)
     totals = Totals(tally=tally, log=bucket.log, watermark_ms=bucket.watermark_ms, caps=caps)
     return (0, bucket.number), totals
 

@@ -4,7 +4,7 @@ Chan, Golub, LeVeque: Algorithms for computing the sample variance, The American
 products instead of raw sums of squares: those cancel to negative variances on data far from zero (NIST StRD, NumAcc4).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import reduce
 from typing import Self
 
@@ -56,6 +56,14 @@ class Moments(msgspec.Struct, frozen=True, eq=False):
         if self.count < 2:
             raise NotEnoughData(f"{self.count} users: a variance needs two")
         return self.products / (self.count - 1)
+
+
+def added(first: Mapping[str, Moments], second: Mapping[str, Moments]) -> dict[str, Moments]:
+    """By name, each the sum of both."""
+    found = dict(first)
+    for name, moments in second.items():
+        found[name] = found[name] + moments if name in found else moments
+    return found
 
 
 def merged(parts: Iterable[Moments], columns: int) -> Moments:

@@ -113,7 +113,8 @@ def _places(report: Report) -> dict[str, list[dict[str, str]]]:
 
 
 def _hygiene(report: Report) -> list[tuple[str, int]]:
-    counts = {**msgspec.structs.asdict(report.log), **msgspec.structs.asdict(report.rows)}
+    known = {**msgspec.structs.asdict(report.log), **msgspec.structs.asdict(report.rows)}
+    counts = {name: count for name, count in known.items() if isinstance(count, int)}  # those by arm are in the checks
     return [(readable(name), count) for name, count in counts.items()]
 
 

@@ -4,6 +4,7 @@ The rules are the contract's (schemas/exposure.py), which the API keeps; logs of
 """
 
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -22,6 +23,7 @@ from schemas.experiment import HOLDOUT
 
 Mask = NDArray[np.bool_]
 FOLDER: Final = "quarantine"
+EARLY: Final = "before the exposure that it follows"
 TARGET: Final = "target_"  # a column of exposures: a policy's probability of what was shown (definition.Policy)
 EARLIEST_MS: Final = 946_684_800_000  # the year 2000: 1970 is what a producer without a clock sends
 LONGEST_DWELL_SECONDS: Final = 86_400
@@ -57,6 +59,8 @@ class Rule(msgspec.Struct, frozen=True):
 class Sifted(msgspec.Struct, frozen=True, eq=False):
     good: pa.Table
     bad: pa.Table  # of SCHEMA
+    answers: Counter[str] = Counter()  # of the experiment, by arm: all that are there
+    dropped: Counter[str] = Counter()  # and those that are bad
 
 
 def rules(kind: Kind, columns: Sequence[Column], analysis: Analysis) -> list[Rule]:
@@ -64,17 +68,37 @@ def rules(kind: Kind, columns: Sequence[Column], analysis: Analysis) -> list[Rul
     return [*_contract_rules(columns), *(_exposure_rules(analysis) if kind == "exposures" else _outcome_rules())]
 
 
-def sift(typed: Typed, raw: pa.Table, kind: Kind, checks: Sequence[Rule], origin: Origin) -> Sifted:
+def sift(
+    typed: Typed, raw: pa.Table, kind: Kind, checks: Sequence[Rule], origin: Origin, experiment: str = ""
+) -> Sifted:
     """`raw` are the same rows as the file has them, for the record of a bad one."""
     faults = [(field, f"not a value of the type of {field}", mask) for field, mask in typed.unparsed.items()]
     faults += [(rule.field, rule.reason, rule.broken(typed.rows)) for rule in checks]
     masks = [_bool(mask, typed.rows.num_rows) for _, _, mask in faults]
     bad = np.logical_or.reduce(masks) if masks else np.zeros(typed.rows.num_rows, dtype=bool)
+    answers = answers_by_arm(typed.rows, experiment) if kind == "exposures" else Counter()
     if not bad.any():
-        return Sifted(typed.rows, SCHEMA.empty_table())
+        return Sifted(typed.rows, SCHEMA.empty_table(), answers)
     at = np.flatnonzero(bad)
     first = np.argmax(np.stack([mask[at] for mask in masks]), axis=0)
-    return Sifted(typed.rows.filter(pa.array(~bad)), _bad_rows(raw, kind, origin, at, [faults[n][:2] for n in first]))
+    good = typed.rows.filter(pa.array(~bad))
+    lost = answers - answers_by_arm(good, experiment) if kind == "exposures" else Counter()
+    return Sifted(good, _bad_rows(raw, kind, origin, at, [faults[n][:2] for n in first]), answers, lost)
+
+
+def answers_by_arm(exposures: pa.Table, experiment: str) -> Counter[str]:
+    """Of each answer one row counts, the first place's: its rows are good or bad together."""
+    first = pc.and_(pc.equal(exposures["experiment"], experiment), pc.less_equal(exposures["position"], 1))
+    arms = pc.value_counts(exposures["arm"].filter(pc.fill_null(first, False)))
+    return Counter({row["values"]: row["counts"] for row in arms.to_pylist() if row["values"]})
+
+
+def early_rows(outcomes: pa.Table) -> pa.Table:
+    """The record of outcomes dated before their exposure. They are found when both meet, in whatever files they were:
+    the record has the id to look for, and no file."""
+    count, nowhere = outcomes.num_rows, [None] * outcomes.num_rows
+    columns = [["outcomes"] * count, nowhere, nowhere, nowhere, ["occurred_at"] * count, [EARLY] * count]
+    return pa.table([*columns, [msgspec.json.encode(row).decode() for row in outcomes.to_pylist()]], schema=SCHEMA)
 
 
 def write_quarantine(bad: pa.Table, folder: Path, name: str) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from offline.experiments.moments import Moments, NotEnoughData
+from offline.experiments.moments import Moments, NotEnoughData, added
 from offline.experiments.places import DIMENSIONS, LIST_AGES, NONE, OLDEST, Dimension, PlaceKey, PlaceSums, Ratio, ratio
 
 
@@ -15,12 +15,10 @@ class RecallPath(msgspec.Struct, frozen=True, eq=False):
     ages: dict[str, Moments] = {}
 
     def __add__(self, other: "RecallPath") -> "RecallPath":
-        places, ages = dict(self.places), dict(self.ages)
+        places = dict(self.places)
         for key, sums in other.places.items():
             places[key] = places[key] + sums if key in places else sums
-        for arm, moments in other.ages.items():
-            ages[arm] = ages[arm] + moments if arm in ages else moments
-        return RecallPath(places, ages)
+        return RecallPath(places, added(self.ages, other.ages))
 
 
 class PlaceRow(msgspec.Struct, frozen=True, kw_only=True):

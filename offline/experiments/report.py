@@ -6,6 +6,7 @@ from typing import Final, Literal, TypeVar
 import msgspec
 
 from offline.experiments.bayes import Belief, belief
+from offline.experiments.check import Check
 from offline.experiments.comparison import (
     Difference,
     Lift,
@@ -25,7 +26,7 @@ from offline.experiments.power import detectable_lift
 from offline.experiments.recall_path import PlaceRow, place_rows
 from offline.experiments.strata import Pair, Wanted, estimate_pair
 from offline.experiments.tally import Tally
-from offline.experiments.trust import Check, LogCounts, blocked, trust_checks
+from offline.experiments.trust import LogCounts, blocked, trust_checks
 
 Found = TypeVar("Found")
 Judgement = Literal["blocked", "not enough data", "better", "worse", "no difference shown"]
@@ -104,7 +105,7 @@ def build_report(
     given: LogInput = LogInput(),  # noqa: B008  # frozen
 ) -> Report:
     """Everything from the cells."""
-    checks = trust_checks(tally, analysis, log)
+    checks = trust_checks(tally, analysis, log, watermark_ms=watermark_ms)
     comparisons = [row for arm in analysis.arms[1:] for row in _comparisons(tally, analysis, arm)]
     segments = [row for arm in analysis.arms[1:] for row in _segments(tally, analysis, arm)]
     if blocked(checks):

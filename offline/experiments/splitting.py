@@ -1,5 +1,6 @@
 """The first pass over the log: read a part, take bad rows out, split what is left by reader."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Final
 
@@ -32,6 +33,8 @@ class Split(msgspec.Struct, frozen=True, kw_only=True):
     later: int  # than the watermark, left for the next run
     outside: int  # exposures of the holdout and of readers with an override, kept as history only
     latest_ms: int  # of the good rows; 0 when there are none
+    answers: dict[str, int] = {}  # of the experiment, by arm, with the bad ones
+    dropped: dict[str, int] = {}
     fault: str = ""  # a file that cannot be read
 
 
@@ -63,6 +66,8 @@ class _Splitting:
         self._bad: list[pa.Table] = []
         self._paths: list[str] = []
         self._rows = self._later = self._outside = self._latest = 0
+        self._answers: Counter[str] = Counter()
+        self._dropped: Counter[str] = Counter()
 
     def add(self, batch: Batch) -> None:
         raw, checks = batch.rows, self._rules
@@ -70,7 +75,8 @@ class _Splitting:
             raw = json_fields(raw, self._columns, self._session)
             checks = [Rule(LINE, "not JSON", lambda _: pc.invert(raw[IS_JSON])), *checks]
         origin = Origin(batch.slice.path, batch.slice.row_group, batch.first_row)
-        sifted = sift(self._typed(raw, batch), batch.rows, self._part.kind, checks, origin)
+        experiment = self._plan.analysis.experiment.name
+        sifted = sift(self._typed(raw, batch), batch.rows, self._part.kind, checks, origin, experiment)
         self._rows += raw.num_rows
         self._note(sifted)
         if sum(table.num_rows for table in self._kept) >= SPLIT_ROWS:
@@ -90,6 +96,8 @@ class _Splitting:
             later=self._later,
             outside=self._outside,
             latest_ms=self._latest,
+            answers=dict(self._answers),
+            dropped=dict(self._dropped),
             fault=fault,
         )
 
@@ -101,6 +109,8 @@ class _Splitting:
     def _note(self, sifted: Sifted) -> None:
         if sifted.bad.num_rows:
             self._bad.append(sifted.bad)
+        self._answers.update(sifted.answers)
+        self._dropped.update(sifted.dropped)
         good, later = _up_to_watermark(sifted.good, TIME[self._part.kind], self._plan)
         self._later += later
         if not good.num_rows:

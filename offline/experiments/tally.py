@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from offline.experiments.definition import Metric
 from offline.experiments.estimates import COLUMNS
 from offline.experiments.fold import FoldCounts
-from offline.experiments.moments import Floats, Moments
+from offline.experiments.moments import Floats, Moments, added
 from offline.experiments.quantiles import QuantileSketch
 from offline.experiments.recall_path import RecallPath
 
@@ -63,12 +63,14 @@ class Tally(msgspec.Struct, frozen=True, eq=False):
     cells: dict[CellKey, Cell]
     counts: FoldCounts = FoldCounts()
     recall: RecallPath = RecallPath()
+    delivery: dict[str, Moments] = {}  # by arm: what became of the outcomes (delivery.py)
 
     def __add__(self, other: "Tally") -> "Tally":
         cells = dict(self.cells)
         for key, cell in other.cells.items():
             cells[key] = cells[key] + cell if key in cells else cell
-        return Tally(cells, self.counts + other.counts, self.recall + other.recall)
+        delivery = added(self.delivery, other.delivery)
+        return Tally(cells, self.counts + other.counts, self.recall + other.recall, delivery)
 
     def total(self, wanted: Callable[[CellKey], bool]) -> Cell:
         """The sum of the cells with a wanted key."""

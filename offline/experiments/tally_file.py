@@ -42,6 +42,7 @@ class _File(msgspec.Struct, frozen=True, kw_only=True):
     counts: FoldCounts
     places: list[tuple[PlaceKey, PlaceSums]]
     ages: dict[str, Moments]
+    delivery: dict[str, Moments]
     log: LogCounts
     watermark_ms: int
     caps: dict[int, float]
@@ -55,6 +56,7 @@ def write_totals(totals: Totals, path: str) -> str:
         counts=totals.tally.counts,
         places=sorted(totals.tally.recall.places.items(), key=lambda row: row[0]),
         ages=dict(sorted(totals.tally.recall.ages.items())),
+        delivery=dict(sorted(totals.tally.delivery.items())),
         log=totals.log,
         watermark_ms=totals.watermark_ms,
         caps=totals.caps,
@@ -69,7 +71,8 @@ def read_totals(path: Path) -> Totals:
     if not path.is_file():
         raise KeenstreamError("the job ended without a result: see its log above")
     file = msgspec.json.decode(path.read_bytes(), type=_File, dec_hook=array)
-    tally = Tally({row.key: row.cell for row in file.cells}, file.counts, RecallPath(dict(file.places), file.ages))
+    recall, cells = RecallPath(dict(file.places), file.ages), {row.key: row.cell for row in file.cells}
+    tally = Tally(cells, file.counts, recall, file.delivery)
     return Totals(tally=tally, log=file.log, watermark_ms=file.watermark_ms, caps=file.caps)
 
 

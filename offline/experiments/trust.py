@@ -1,30 +1,17 @@
 """May the figures be read at all? Each check has a number, a limit, and a sentence; a failed one blocks the verdict."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, Literal, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
-from scipy import stats
 
-from offline.experiments.comparison import difference
+from offline.experiments.balance import even_answers, even_history, even_outcomes, even_readers
+from offline.experiments.check import Check, Status
 from offline.experiments.definition import Analysis
 from offline.experiments.moments import NotEnoughData
 from offline.experiments.sample_ratio import chi_square, sequential_p_values
-from offline.experiments.strata import history_pair
 from offline.experiments.tally import Cell, Tally
-
-Status = Literal["passed", "failed", "warning", "not enough data"]
-_EVEN_P_VALUE: Final = 0.001  # of the checks that only warn: many are made, and none should cry wolf
-_WEEK: Final = 7
-
-
-class Check(msgspec.Struct, frozen=True, kw_only=True):
-    """`failed` blocks the verdict, `warning` does not."""
-
-    name: str
-    status: Status
-    sentence: str
-    value: float | None = None
+from offline.experiments.weekdays import whole_weeks
 
 
 class LogCounts(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,12 +24,23 @@ class LogCounts(msgspec.Struct, frozen=True, kw_only=True):
     assigned: int = 0  # readers whose first arm was compared with `assign_arm`
     reassigned: int = 0  # logged in another arm than that
 
+    answers: dict[str, int] = {}  # of the experiment, by arm, with the bad ones
+    dropped: dict[str, int] = {}  # answers with rows in the quarantine, by arm
+
     def __add__(self, other: "LogCounts") -> "LogCounts":
-        return LogCounts(**{name: getattr(self, name) + getattr(other, name) for name in self.__struct_fields__})
+        return LogCounts(**{name: _sum(getattr(self, name), getattr(other, name)) for name in self.__struct_fields__})
 
 
-def trust_checks(tally: Tally, analysis: Analysis, log: LogCounts) -> list[Check]:
-    """In the order of a report."""
+def _sum(first: Any, second: Any) -> Any:
+    """Of two numbers, or of two tables of them."""
+    if isinstance(first, dict):
+        return {name: first.get(name, 0) + second.get(name, 0) for name in sorted({*first, *second})}
+    return first + second
+
+
+def trust_checks(tally: Tally, analysis: Analysis, log: LogCounts, *, watermark_ms: int = 0) -> list[Check]:
+    """In the order of a report; `watermark_ms` (UTC) is 0 when it is not known."""
+    readers = _by_arm(tally, analysis)
     phases = sorted({key.phase for key in tally.cells})
     return [
         *(_sample_ratio(tally, analysis, phase) for phase in phases),
@@ -53,13 +51,20 @@ def trust_checks(tally: Tally, analysis: Analysis, log: LogCounts) -> list[Check
         _share(
             "exposures in another arm than assigned", log.reassigned, log.assigned, analysis.trust.max_reassigned_share
         ),
-        _even("readers seen in several arms", tally, analysis, lambda cell: cell.crossed),
-        _even("readers whose window has not passed", tally, analysis, lambda cell: cell.waiting),
-        _even("bots", tally, analysis, lambda cell: cell.bots),
-        _even("triggered readers", tally, analysis, lambda cell: cell.triggered),
-        *(_history(tally, analysis, arm) for arm in analysis.arms[1:]),
-        _whole_weeks(tally),
+        *(even_readers(what, readers, count, analysis.trust) for what, count in _SHARES),
+        even_answers(log.answers, log.dropped, analysis),
+        *even_outcomes(tally, analysis),
+        *(even_history(tally, analysis, arm) for arm in analysis.arms[1:]),
+        whole_weeks(tally, analysis, watermark_ms),
     ]
+
+
+_SHARES: Final[tuple[tuple[str, Callable[[Cell], int]], ...]] = (
+    ("readers seen in several arms", lambda cell: cell.crossed),
+    ("readers whose window has not passed", lambda cell: cell.waiting),
+    ("bots", lambda cell: cell.bots),
+    ("triggered readers", lambda cell: cell.triggered),
+)
 
 
 def blocked(checks: Sequence[Check]) -> list[Check]:
@@ -149,41 +154,3 @@ def _share(what: str, part: int, whole: int, limit: float) -> Check:
 def _crossed(tally: Tally) -> tuple[int, int]:
     total = tally.total(lambda key: True)
     return total.crossed, total.exposed
-
-
-def _even(what: str, tally: Tally, analysis: Analysis, count: Callable[[Cell], int]) -> Check:
-    """A share that should not depend on the arm."""
-    cells = _by_arm(tally, analysis)
-    parts = [count(cell) for cell in cells.values()]
-    rest = [cell.exposed - part for cell, part in zip(cells.values(), parts, strict=True)]
-    name = f"{what}, by arm"
-    if not sum(parts) or not sum(rest) or not all(p + r for p, r in zip(parts, rest, strict=True)):
-        return Check(name=name, status="passed", sentence="the same in every arm")
-    p_value = float(stats.chi2_contingency([parts, rest]).pvalue)
-    shares = ", ".join(f"{arm} {p / (p + r):.2%}" for arm, p, r in zip(cells, parts, rest, strict=True))
-    status: Status = "passed" if p_value >= _EVEN_P_VALUE else "warning"
-    return Check(name=name, status=status, sentence=f"{shares}; p = {p_value:.2g}", value=p_value)
-
-
-def _history(tally: Tally, analysis: Analysis, arm: str) -> Check:
-    number = next(n for n, metric in enumerate(analysis.metrics) if metric.role == "primary")
-    name = f"before the experiment, {arm}"
-    try:
-        pair = history_pair(tally, analysis.metrics[number], number, (analysis.control, arm), lambda key: True)
-        p_value = difference(pair.control, pair.treatment).p_value
-    except NotEnoughData as error:
-        return Check(name=name, status="not enough data", sentence=str(error))
-    status: Status = "passed" if p_value >= _EVEN_P_VALUE else "warning"
-    return Check(
-        name=name,
-        status=status,
-        sentence=f"{analysis.metrics[number].name} differed with p = {p_value:.2g}",
-        value=p_value,
-    )
-
-
-def _whole_weeks(tally: Tally) -> Check:
-    days = {key.day for key in tally.cells}
-    span = max(days) - min(days) + 1 if days else 0
-    status: Status = "passed" if span and span % _WEEK == 0 else "warning"
-    return Check(name="whole weeks", status=status, sentence=f"{span} days of first exposures", value=float(span))

@@ -18,6 +18,8 @@ from offline.simulate.log_faults import (
     Planted,
     add_anonymous,
     delay_arrival,
+    late_shares,
+    lose_clicks,
     plant_in_visits,
     repeat_rows,
     turn_back,
@@ -292,9 +294,12 @@ def _outcome_table(
 def _spoil(
     settings: LogSettings, exposures: pa.Table, outcomes: pa.Table, rng: np.random.Generator
 ) -> tuple[pa.Table, pa.Table, Planted]:
-    """Late, repeated and anonymous rows."""
+    """Lost, late, repeated and anonymous rows."""
     faults = settings.faults
-    arrived, late = delay_arrival(outcomes["occurred_at"].to_numpy(), faults.late, faults.late_hours, rng)
+    treated = pc.unique(exposures["request_id"].filter(pc.equal(exposures["arm"], TREATMENT)))
+    outcomes, lost = lose_clicks(outcomes, treated, faults.lost_clicks, rng)
+    shares = late_shares(outcomes, treated, faults)
+    arrived, late = delay_arrival(outcomes["occurred_at"].to_numpy(), shares, faults.late_hours, rng)
     at = outcomes.column_names.index(ARRIVED)
     outcomes = outcomes.set_column(at, outcomes.schema.field(ARRIVED), pa.array(arrived))
     repeated, more = repeat_rows(exposures, faults.duplicate_exposures, rng)
@@ -313,6 +318,7 @@ def _spoil(
             duplicate_exposures=more,
             duplicate_outcomes=more_outcomes,
             late_outcomes=late,
+            lost_clicks=lost,
             anonymous_exposures=anonymous,
             anonymous_outcomes=anonymous_outcomes,
         ),

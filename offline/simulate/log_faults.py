@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from offline.simulate.log_readers import Flags, Ints, LogReaders, Visits, first_visits
+from offline.simulate.log_readers import Flags, Floats, Ints, LogReaders, Visits, first_visits
 from offline.simulate.log_settings import LogFaults
 from schemas.archive import ARRIVED
 
@@ -28,6 +28,7 @@ class Planted(msgspec.Struct, frozen=True, kw_only=True):
     duplicate_exposures: int = 0  # rows, as all below
     duplicate_outcomes: int = 0
     late_outcomes: int = 0
+    lost_clicks: int = 0  # that the log lacks
     negative_lags: int = 0
     anonymous_exposures: int = 0
     anonymous_outcomes: int = 0
@@ -65,7 +66,7 @@ def plant_in_visits(visits: Visits, readers: LogReaders, faults: LogFaults, rng:
     return PlantedVisits(kept, crossed, planted)
 
 
-def delay_arrival(happened_ms: Ints, share: float, hours: float, rng: np.random.Generator) -> tuple[Ints, int]:
+def delay_arrival(happened_ms: Ints, share: float | Floats, hours: float, rng: np.random.Generator) -> tuple[Ints, int]:
     """[n]: when each row reaches the log (UTC ms), within two seconds unless late; and how many are late."""
     late = rng.random(len(happened_ms)) < share
     usual = rng.integers(1, 2_000, len(happened_ms))
@@ -79,6 +80,24 @@ def turn_back(clicked_ms: Ints, shown_ms: Ints, share: float, rng: np.random.Gen
     """[n]: times of clicks, a share of them before their exposure; and how many."""
     wrong = rng.random(len(clicked_ms)) < share
     return np.where(wrong, shown_ms - _LAG_MS, clicked_ms), int(wrong.sum())
+
+
+def late_shares(outcomes: pa.Table, treated: pa.Array, faults: LogFaults) -> Floats:
+    """[n]: with which each outcome is late; `treated` are the requests of the treatment."""
+    if not faults.late_treatment:
+        return np.full(outcomes.num_rows, faults.late)
+    slow = pc.is_in(outcomes["request_id"], treated).to_numpy(zero_copy_only=False)
+    found: Floats = 1 - (1 - faults.late) * np.where(slow, 1 - faults.late_treatment, 1.0)
+    return found
+
+
+def lose_clicks(outcomes: pa.Table, treated: pa.Array, share: float, rng: np.random.Generator) -> tuple[pa.Table, int]:
+    """The outcomes without a share of the clicks of the treatment's requests; and how many are gone."""
+    if not share:
+        return outcomes, 0
+    clicks = pc.and_(pc.equal(outcomes["kind"], "click"), pc.is_in(outcomes["request_id"], treated))
+    gone = clicks.to_numpy(zero_copy_only=False) & (rng.random(outcomes.num_rows) < share)
+    return outcomes.filter(pa.array(~gone)), int(gone.sum())
 
 
 def repeat_rows(table: pa.Table, share: float, rng: np.random.Generator) -> tuple[pa.Table, int]:

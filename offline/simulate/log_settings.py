@@ -35,6 +35,8 @@ class LogFaults(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     duplicate_outcomes: Share = 0.0
     late: Share = 0.0  # of outcomes: they reach the log up to `late_hours` after they happened
     late_hours: Positive = 24.0
+    late_treatment: Share = 0.0  # of outcomes of the treatment, besides: its pages log later
+    lost_clicks: Share = 0.0  # of clicks of the treatment: not logged, while their dwell is
     negative_lags: Share = 0.0  # of clicks: dated before their exposure
     anonymous: Share = 0.0  # further rows without a reader: half null, half empty
 

@@ -28,10 +28,13 @@ NOW_MS = 1_900_000_000_000  # later than every log of the tests
 Log = tuple[Sequence[Exposure], Sequence[Outcome]]
 
 
-def sound_log(seed: int, users: int = 12) -> tuple[list[Exposure], list[Outcome]]:
-    """A random log without rows that the contract refuses: what is clicked or read is an article."""
+def sound_log(seed: int, users: int = 12, *, early: bool = False) -> tuple[list[Exposure], list[Outcome]]:
+    """A random log without rows that are refused: what is clicked or read is an article, and after it was shown, unless
+    `early` keeps what is dated before."""
     exposures, outcomes = random_log(seed, users)
-    return exposures, [row for row in outcomes if row.kind == "visit" or row.article_id]
+    shown = {row.request_id: row.exposed_at for row in exposures}
+    sound = [row for row in outcomes if row.kind == "visit" or row.article_id]
+    return exposures, [row for row in sound if early or row.occurred_at >= shown.get(str(row.request_id), 0)]
 
 
 def write_log(folder: Path, log: Log, *, form: Format = "parquet", files: int = 1, row_group: int = 1_000) -> Path:

@@ -48,7 +48,7 @@ def plain(found: Totals) -> object:
 
 
 def test_click_through_by_pandas(folders: Path) -> None:
-    exposures, outcomes = sound_log(11, users=80)
+    exposures, outcomes = sound_log(11, users=80, early=True)
     folder = write_log(fresh(folders), (exposures, outcomes), files=3)
     found = totals(ANALYSIS, folder, folder / "out", buckets=4)
     for arm in ("control", "treatment"):
@@ -84,7 +84,7 @@ def in_window(rows: pd.DataFrame, readers: pd.DataFrame) -> pd.DataFrame:
 @settings(max_examples=6, deadline=None)
 @given(seeds, st.integers(min_value=1, max_value=5), st.integers(min_value=1, max_value=6))
 def test_shards_order_and_repeated_lines_change_nothing(folders: Path, seed: int, files: int, buckets: int) -> None:
-    log = sound_log(seed)
+    log = sound_log(seed, early=True)
     once = totals(ANALYSIS, write_log(fresh(folders), log), fresh(folders))
     again = write_log(fresh(folders), shuffled(log, seed), files=files, row_group=7)
     assert plain(totals(ANALYSIS, again, fresh(folders), buckets=buckets)) == plain(once)
@@ -94,7 +94,7 @@ def test_shards_order_and_repeated_lines_change_nothing(folders: Path, seed: int
 @given(seeds)
 def test_what_arrives_late_is_as_if_it_had_been_in_time(folders: Path, seed: int) -> None:
     """Late rows lie in later files, of other partitions and days; the watermark stays where it was put."""
-    exposures, outcomes = sound_log(seed)
+    exposures, outcomes = sound_log(seed, early=True)
     ends = msgspec.structs.replace(
         ANALYSIS, ends_at=pd.Timestamp(START_MS + 3 * DAY_MS, unit="ms", tz="UTC").to_pydatetime()
     )

@@ -1,5 +1,6 @@
 """The log of a simulated experiment: repeated by its seed, its truth found by naive estimates, its faults in number."""
 
+import collections
 import tomllib
 from pathlib import Path
 
@@ -8,11 +9,13 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 
 from offline.experiments.analyse import analyse
 from offline.experiments.definition import Analysis, read_analysis
 from offline.experiments.fold import fold_users
+from offline.experiments.quarantine import EARLY
 from offline.experiments.report import Report
 from offline.simulate.experiment_log import LogChunk, generate_chunk, generate_log
 from offline.simulate.log_faults import Planted
@@ -248,7 +251,13 @@ def test_the_analysis_reads_it_names_the_faults_and_finds_the_same_in_json_lines
         "readers seen in several arms",
         "exposures in another arm than assigned",
     } <= failed
-    assert found.log.quarantined == truth.anonymous_exposures + truth.anonymous_outcomes
+    bad = pa.concat_tables([pq.read_table(path) for path in (tmp_path / folder.name / "quarantine").glob("*")])
+    assert bad.num_rows == found.log.quarantined
+    reasons = collections.Counter(bad["reason"].to_pylist())
+    assert reasons["null"] + reasons["empty"] == truth.anonymous_exposures + truth.anonymous_outcomes
+    early = [msgspec.json.decode(row["record"]) for row in bad.to_pylist() if row["reason"] == EARLY]
+    assert len({row["outcome_id"] for row in early}) == truth.negative_lags == found.rows.outcomes_before_exposure
+    assert reasons[EARLY] == found.log.quarantined - reasons["null"] - reasons["empty"]
     assert found.rows.repeated_exposures == truth.duplicate_exposures
     write_log(tmp_path / "lines", msgspec.structs.replace(FAULTY, exploration=0.2), form="jsonl")
     same = report(tmp_path / "lines")
