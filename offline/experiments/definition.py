@@ -17,6 +17,7 @@ Counted = Literal["click", "dwell", "visit", "impression", "request"]
 Aggregate = Literal["count", "sum", "any", "days", "articles"]
 Decision = Literal["confidence-sequence", "group-sequential", "fixed"]
 Constant = str | int | float | bool
+Hours = Annotated[float, msgspec.Meta(gt=0)]
 Days = Annotated[float, msgspec.Meta(gt=0, le=3_650)]
 Alpha = Annotated[float, msgspec.Meta(gt=0, lt=0.5)]
 
@@ -59,7 +60,7 @@ class Trust(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     # of answers, exposures of outcomes, and clicks, that the log lost: with such a p-value and so much more in one arm
     # than in another, the verdict is blocked
     max_loss_difference: Share = 0.01
-    late_hours: Annotated[float, msgspec.Meta(gt=0)] = 1.0  # after it happened, an outcome that arrives is late
+    late_hours: Hours = 1.0  # after it happened, an outcome that arrives is late
 
 
 class LogFiles(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -117,6 +118,7 @@ class Analysis(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     decision: Decision = "confidence-sequence"
     expected_users: Annotated[int, msgspec.Meta(gt=0)] | None = None
     only_triggered: bool = False
+    list_age_hours: tuple[Hours, ...] = (1.0, 6.0, 24.0, 72.0)  # rising: bounds of the ages that places are counted by
     # more requests than this in `history_days`, before the first exposure, make a bot: in no metric, but counted. Never
     # by what came after: a treatment that readers like would turn them into bots
     bot_requests: Annotated[int, msgspec.Meta(gt=0)] = 3_000
@@ -160,6 +162,8 @@ def check_analysis(analysis: Analysis) -> Analysis:
     for moment in (analysis.starts_at, analysis.ends_at):
         if moment is not None and moment.tzinfo is None:
             raise UsageError("starts_at and ends_at need a time zone, as in 2026-11-01T00:00:00Z")
+    if list(analysis.list_age_hours) != sorted(set(analysis.list_age_hours)):
+        raise UsageError("list_age_hours must rise")
     for metric in analysis.metrics:
         _check_metric(metric)
     if analysis.offpolicy is not None:

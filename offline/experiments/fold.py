@@ -150,7 +150,8 @@ def _four(numerator: Count, denominator: Count | None, analysis: Analysis) -> li
 
 def _recall(session: "duckdb.DuckDBPyConnection", analysis: Analysis, watermark_ms: int) -> RecallPath:
     window_ms = round(analysis.window_days * DAY_MS)
-    places = count_places(session, experiment=analysis.experiment.name, window_ms=window_ms)
+    ages = analysis.list_age_hours
+    places = count_places(session, experiment=analysis.experiment.name, window_ms=window_ms, list_age_hours=ages)
     return RecallPath(places, _ages(session, analysis, watermark_ms))
 
 

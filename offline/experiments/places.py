@@ -4,7 +4,9 @@ Sums of whole numbers over readers: they add up exactly in any order, and give r
 unit (places of one reader are alike). Squares of counts do not cancel as squares of floats do.
 """
 
+import itertools
 import math
+from collections.abc import Sequence
 from typing import Any, Final, Literal
 
 import msgspec
@@ -20,8 +22,7 @@ DIMENSIONS: Final[tuple[Dimension, ...]] = ("all", "source", "query slot", "list
 MIN_READERS: Final = 30  # with a shown place, for an interval by the normal distribution
 
 _HOUR_MS: Final = 3_600_000
-LIST_AGES: Final = ((1, "under 1 h"), (6, "1 to 6 h"), (24, "6 to 24 h"), (72, "1 to 3 days"))
-OLDEST: Final = "over 3 days"
+_DAY_HOURS: Final = 24
 NONE: Final = "none"  # no stored query, list or model brought it
 
 
@@ -80,10 +81,38 @@ def ratio(sums: PlaceSums, numerator: Column, denominator: Column, *, alpha: flo
     return Ratio(value=value, interval=Interval(max(0.0, value - reach), min(1.0, value + reach)))
 
 
-def count_places(session: Any, *, experiment: str, window_ms: int) -> dict[PlaceKey, PlaceSums]:
+def list_ages(hours: Sequence[float]) -> list[str]:
+    """The names of the ages that rising bounds part: one more than there are bounds."""
+    if not hours:
+        return ["any age"]
+    between = [_from_to(low, high) for low, high in itertools.pairwise(hours)]
+    return [f"under {_long(hours[0])}", *between, f"over {_long(hours[-1])}"]
+
+
+def _from_to(low: float, high: float) -> str:
+    number, _, unit = _long(low, days=high >= 2 * _DAY_HOURS).partition(" ")
+    other, _, same = _long(high, days=low >= _DAY_HOURS).partition(" ")
+    return (
+        f"{number} to {other} {same}"
+        if unit in (same, same.removesuffix("s"))
+        else f"{number} {unit} to {other} {same}"
+    )
+
+
+def _long(hours: float, *, days: bool = True) -> str:
+    """Whole days as days, but for a single one at the end of hours."""
+    count = hours / _DAY_HOURS
+    if days and count >= 1 and count == int(count):
+        return f"{count:g} day" if count == 1 else f"{count:g} days"
+    return f"{hours:g} h"
+
+
+def count_places(
+    session: Any, *, experiment: str, window_ms: int, list_age_hours: Sequence[float]
+) -> dict[PlaceKey, PlaceSums]:
     """From the tables `shown`, `done` and `users` of the fold: places shown to readers who are in the metrics, between
     their first exposure and the end of their window. A place clicked twice is one clicked place."""
-    session.execute(_PLACES.format(window=window_ms, age=_age()), {"experiment": experiment})
+    session.execute(_PLACES.format(window=window_ms, age=_age(list_age_hours)), {"experiment": experiment})
     found = {}
     for arm, dimension, value, readers, *sums in session.execute(_SUMS).fetchall():
         s, c, e, *products = (int(number) for number in sums)
@@ -94,9 +123,12 @@ def count_places(session: Any, *, experiment: str, window_ms: int) -> dict[Place
     return found
 
 
-def _age() -> str:
-    cases = " ".join(f"WHEN list_age_ms < {hours * _HOUR_MS} THEN '{name}'" for hours, name in LIST_AGES)
-    return f"CASE WHEN list_age_ms IS NULL THEN '{NONE}' {cases} ELSE '{OLDEST}' END"
+def _age(bounds: Sequence[float]) -> str:
+    *names, oldest = list_ages(bounds)
+    cases = " ".join(
+        f"WHEN list_age_ms < {hours * _HOUR_MS} THEN '{name}'" for hours, name in zip(bounds, names, strict=True)
+    )
+    return f"CASE WHEN list_age_ms IS NULL THEN '{NONE}' {cases} ELSE '{oldest}' END"
 
 
 # Clicks are joined to the place that they name: the request and the article.

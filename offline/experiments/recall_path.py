@@ -1,11 +1,11 @@
 """The recall-path questions: what was clicked only because of this path, and whether its effect lasts."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
 from offline.experiments.moments import Moments, NotEnoughData, added
-from offline.experiments.places import DIMENSIONS, LIST_AGES, NONE, OLDEST, Dimension, PlaceKey, PlaceSums, Ratio, ratio
+from offline.experiments.places import DIMENSIONS, NONE, Dimension, PlaceKey, PlaceSums, Ratio, list_ages, ratio
 
 
 class RecallPath(msgspec.Struct, frozen=True, eq=False):
@@ -36,9 +36,10 @@ class PlaceRow(msgspec.Struct, frozen=True, kw_only=True):
     exclusive_recall: Ratio | None = None  # of clicked places
 
 
-def place_rows(recall: RecallPath, *, alpha: float = 0.05) -> list[PlaceRow]:
+def place_rows(recall: RecallPath, *, list_age_hours: Sequence[float] = (), alpha: float = 0.05) -> list[PlaceRow]:
     """By dimension, then arm, then value in its natural order."""
-    order = sorted(recall.places, key=lambda key: (DIMENSIONS.index(key.dimension), key.arm, _natural(key.value)))
+    ages = list_ages(list_age_hours)
+    order = sorted(recall.places, key=lambda key: (DIMENSIONS.index(key.dimension), key.arm, _natural(key.value, ages)))
     return [_row(key, recall.places[key], alpha) for key in order]
 
 
@@ -64,13 +65,10 @@ def _or_none(compute: Callable[[], Ratio]) -> Ratio | None:
         return None
 
 
-_AGES = (*(name for _, name in LIST_AGES), OLDEST)
-
-
-def _natural(value: str) -> tuple[int, int, str]:
+def _natural(value: str, ages: Sequence[str]) -> tuple[int, int, str]:
     """Numbers by size, ages of lists by time, `none` last."""
-    if value in _AGES:
-        return (0, _AGES.index(value), "")
+    if value in ages:
+        return (0, ages.index(value), "")
     if value.isdigit():
         return (0, int(value), "")
     return (2, 0, "") if value == NONE else (1, 0, value)

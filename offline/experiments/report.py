@@ -129,7 +129,7 @@ def build_report(
         watermark_ms=watermark_ms,
         input=given,
         novelty={arm: _novelty(tally, analysis, arm) for arm in analysis.arms[1:]},
-        places=place_rows(tally.recall, alpha=analysis.alpha),
+        places=place_rows(tally.recall, list_age_hours=analysis.list_age_hours, alpha=analysis.alpha),
     )
 
 

@@ -55,6 +55,7 @@ def test_a_sound_file(tmp_path: Path) -> None:
         ("window_days", "windowdays", r"unknown field `windowdays`"),
         ("treatment = 0.5", "treatment = 0.6", "the weights add up to 1.1"),
         ('of = "impression"', 'of = "impression", aggregate = "sum"', "impressions have no value to sum"),
+        ("window_days", "list_age_hours = [6.0, 1.0]\nwindow_days", "list_age_hours must rise"),
         ("[[metrics]]", "[[metrics]", "is not TOML"),
     ],
 )

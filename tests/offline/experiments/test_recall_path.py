@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from offline.experiments.comparison import Interval
-from offline.experiments.definition import Count, Metric
+from offline.experiments.definition import Analysis, Count, Metric
 from offline.experiments.fold import DAY_MS, fold_users
 from offline.experiments.moments import NotEnoughData
 from offline.experiments.novelty import Novelty, age_moments, cohort_ages, novelty
-from offline.experiments.places import PlaceKey, PlaceSums, ratio
+from offline.experiments.places import PlaceKey, PlaceSums, list_ages, ratio
 from offline.experiments.recall_path import RecallPath, place_rows
 from schemas.exposure import Exposure, Outcome
 from tests.offline.experiments.log_rows import ANALYSIS, START_MS, random_log, table
@@ -37,8 +37,8 @@ def with_paths(rows: Sequence[Exposure]) -> list[Exposure]:
     ]
 
 
-def recall(exposures: Sequence[Exposure], outcomes: Sequence[Outcome]) -> RecallPath:
-    return fold_users(table(exposures, Exposure), table(outcomes, Outcome), ANALYSIS, watermark_ms=WATERMARK).recall
+def recall(exposures: Sequence[Exposure], outcomes: Sequence[Outcome], analysis: Analysis = ANALYSIS) -> RecallPath:
+    return fold_users(table(exposures, Exposure), table(outcomes, Outcome), analysis, watermark_ms=WATERMARK).recall
 
 
 def naive(exposures: Sequence[Exposure], outcomes: Sequence[Outcome]) -> dict[tuple[str, str, str], list[int]]:
@@ -84,6 +84,34 @@ def test_the_same_as_counting_by_hand(seed: int) -> None:
     found = recall(exposures, outcomes).places
     assert {(k.arm, k.dimension, k.value): list(v.totals) for k, v in found.items()} == naive(exposures, outcomes)
     assert any(sums.totals[1] for sums in found.values())
+
+
+@pytest.mark.parametrize(
+    ("hours", "names"),
+    [
+        ((1, 6, 24, 72), ["under 1 h", "1 to 6 h", "6 to 24 h", "1 to 3 days", "over 3 days"]),
+        ((0.5, 36, 48), ["under 0.5 h", "0.5 to 36 h", "36 h to 2 days", "over 2 days"]),
+        ((24, 48), ["under 1 day", "1 to 2 days", "over 2 days"]),
+        ((), ["any age"]),
+    ],
+)
+def test_ages_of_lists_are_named_by_their_bounds(hours: Sequence[float], names: list[str]) -> None:
+    assert list_ages(hours) == names
+
+
+def test_the_bounds_of_ages_are_the_analysis() -> None:
+    exposures, outcomes = random_log(6, users=60)
+    exposures = with_paths(exposures)
+    halves = msgspec.structs.replace(ANALYSIS, list_age_hours=(4.0, 100.0))
+    usual, other = recall(exposures, outcomes), recall(exposures, outcomes, halves)
+    rows = [row for row in place_rows(other, list_age_hours=halves.list_age_hours) if row.dimension == "list age"]
+    ages = {arm: [row.value for row in rows if row.arm == arm] for arm in ARMS}
+    assert all(ages[arm] == ["under 4 h", "4 to 100 h", "over 100 h", "none"] for arm in ARMS)
+    shown = {key.value: sums.totals[0] for key, sums in other.places.items() if key.arm == "control"}
+    before = {key.value: sums.totals[0] for key, sums in usual.places.items() if key.arm == "control"}
+    assert shown["under 4 h"] == before["under 1 h"]  # a bound itself belongs to the older
+    assert shown["4 to 100 h"] == before["1 to 6 h"]
+    assert shown["over 100 h"] == before["over 3 days"]
 
 
 def test_buckets_of_readers_add_up_exactly() -> None:
