@@ -73,14 +73,19 @@ def relative_lift(
     log-ratio: the delta method on log(treatment / control). fieller: Some Problems in Interval Estimation, JRSS B 16
     (1954), exact for normal means. The p-value belongs to `difference`: one test, two scales.
     """
-    error = math.sqrt(control.variance)
-    if control.unadjusted <= MIN_CONTROL_ERRORS * error or control.value <= MIN_CONTROL_ERRORS * error:
-        raise NotEnoughData("the control mean is too near zero for a relative lift")
+    pair = _against(control, treatment)
     quantile = float(stats.t.ppf(1 - alpha / 2, _degrees(control, treatment)))
-    ratio = 1 + (treatment.value - control.value) / control.unadjusted
     ends = _log_ratio_ends if method == "log-ratio" else _fieller_ends
-    low, high = ends(_against(control, treatment, ratio), quantile)
-    return Lift(value=ratio - 1, interval=Interval(low - 1, high - 1), method=method)
+    low, high = ends(pair, quantile)
+    return Lift(value=pair.treatment / pair.control - 1, interval=Interval(low - 1, high - 1), method=method)
+
+
+def log_ratio(control: Estimate, treatment: Estimate) -> Estimate:
+    """log(treatment / control) by the delta method; refused as `relative_lift` is. `count` keeps Welch's degrees of
+    freedom."""
+    pair = _against(control, treatment)
+    value, count = _log(pair), round(_degrees(control, treatment)) + 1
+    return Estimate(value=value, variance=_log_variance(pair), count=count, unadjusted=value)
 
 
 def non_inferiority(control: Estimate, treatment: Estimate, *, margin: float, alpha: float = 0.05) -> NonInferiority:
@@ -105,18 +110,27 @@ class _Pair(msgspec.Struct, frozen=True):
     treatment_variance: float
 
 
-def _against(control: Estimate, treatment: Estimate, ratio: float) -> _Pair:
+def _against(control: Estimate, treatment: Estimate) -> _Pair:
     """On the scale of the unadjusted control mean, which CUPED's shift must not change."""
-    base = control.unadjusted
-    return _Pair(base, ratio * base, control.variance, treatment.variance)
+    base, error = control.unadjusted, math.sqrt(control.variance)
+    if min(base, control.value) <= MIN_CONTROL_ERRORS * error:
+        raise NotEnoughData("the control mean is too near zero for a relative lift")
+    return _Pair(base, base + treatment.value - control.value, control.variance, treatment.variance)
 
 
 def _log_ratio_ends(pair: _Pair, quantile: float) -> tuple[float, float]:
+    centre, reach = _log(pair), quantile * math.sqrt(_log_variance(pair))
+    return math.exp(centre - reach), math.exp(centre + reach)
+
+
+def _log(pair: _Pair) -> float:
     if pair.treatment <= 0:
         raise NotEnoughData("the treatment mean is not positive: no logarithm")
-    relative = pair.treatment_variance / pair.treatment**2 + pair.control_variance / pair.control**2
-    reach, centre = quantile * math.sqrt(relative), math.log(pair.treatment / pair.control)
-    return math.exp(centre - reach), math.exp(centre + reach)
+    return math.log(pair.treatment / pair.control)
+
+
+def _log_variance(pair: _Pair) -> float:
+    return pair.treatment_variance / pair.treatment**2 + pair.control_variance / pair.control**2
 
 
 def _fieller_ends(pair: _Pair, quantile: float) -> tuple[float, float]:

@@ -13,7 +13,7 @@ from offline.experiments import figures
 from offline.experiments.report import Comparison, Report
 from offline.experiments.trust import blocked
 from offline.experiments.whole_files import write_json, write_whole
-from offline.experiments.wording import NOTHING, metric_row, novelty_sentence, place_row, readable
+from offline.experiments.wording import NOTHING, interaction_words, metric_row, novelty_sentence, place_row, readable
 
 PAGE: Final = "report.html"
 DATA: Final = "report.json"
@@ -80,11 +80,9 @@ def _lifts(rows: list[tuple[str, Comparison]]) -> Markup:
 
 
 def _interactions(report: Report) -> list[str]:
-    found = {row.comparison.arm: row.interaction_p_value for row in report.segments}
+    found = {row.comparison.arm: row.interaction for row in report.segments}
     return [
-        f"{arm}: do cold and warm readers differ in the effect? "
-        + (NOTHING if p_value is None else f"p = {p_value:.2g}")
-        for arm, p_value in found.items()
+        f"{arm}: do cold and warm readers differ in the effect? {interaction_words(one)}" for arm, one in found.items()
     ]
 
 

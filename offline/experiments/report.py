@@ -18,6 +18,7 @@ from offline.experiments.comparison import (
 from offline.experiments.definition import Analysis, Metric
 from offline.experiments.estimates import Estimate
 from offline.experiments.fold import FoldCounts
+from offline.experiments.interaction import Effect, Interaction, interaction
 from offline.experiments.moments import NotEnoughData
 from offline.experiments.multiplicity import Adjusted, adjust
 from offline.experiments.novelty import Novelty, novelty
@@ -59,6 +60,7 @@ class Segment(msgspec.Struct, frozen=True, kw_only=True):
     segment: str
     comparison: Comparison
     interaction_p_value: float | None = None  # is the effect another one than the other segment's?
+    interaction: Interaction | None = None  # of cold beside warm readers, and on which scale they are compared
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -229,20 +231,19 @@ def _segments(tally: Tally, analysis: Analysis, arm: str) -> list[Segment]:
         name: _compare(tally, analysis, number, arm, lambda key, cold=cold: key.cold is cold)  # type: ignore[misc]
         for name, cold in SEGMENTS.items()
     }
-    p_value = _interaction([row.difference for row in rows.values()])
-    return [Segment(segment=name, comparison=row, interaction_p_value=p_value) for name, row in rows.items()]
-
-
-def _interaction(differences: Sequence[Difference | None]) -> float | None:
-    """One significant segment and one that is not are no difference between segments: this tests that difference."""
-    known = [found for found in differences if found is not None]
-    if len(known) < 2:
-        return None
-    effects = [
-        Estimate(value=d.value, variance=d.standard_error**2, count=round(d.degrees) + 1, unadjusted=d.value)
-        for d in known
+    found = _interaction(list(rows.values()), analysis.alpha)
+    p_value = found.p_value if found else None
+    return [
+        Segment(segment=name, comparison=row, interaction_p_value=p_value, interaction=found)
+        for name, row in rows.items()
     ]
-    return difference(effects[0], effects[1]).p_value
+
+
+def _interaction(rows: Sequence[Comparison], alpha: float) -> Interaction | None:
+    effects = [Effect(row.control, row.treatment) for row in rows if row.control and row.treatment]
+    if len(effects) < len(rows):
+        return None
+    return _or_missing(lambda: interaction(*effects, alpha=alpha), [])
 
 
 def _verdict(comparisons: Sequence[Comparison], checks: Sequence[Check]) -> Verdict:

@@ -5,6 +5,7 @@ from typing import Final
 import msgspec
 
 from offline.experiments.comparison import Interval
+from offline.experiments.interaction import Interaction
 from offline.experiments.novelty import Novelty
 from offline.experiments.places import Ratio
 from offline.experiments.recall_path import PlaceRow
@@ -49,6 +50,13 @@ def novelty_sentence(found: Novelty | None) -> str:
         f"The effect changes by {found.slope:+.2g} a day ({ends}; p = {found.slope_p_value:.2g}), "
         f"over the same {found.readers:,} early readers on every day."
     )
+
+
+def interaction_words(found: Interaction | None) -> str:
+    if found is None:
+        return NOTHING
+    compared = "lifts compared" if found.scale == "relative" else "absolute effects compared, as a lift is refused"
+    return f"p = {found.p_value:.2g}, {compared}"
 
 
 def place_row(row: PlaceRow) -> dict[str, str]:

@@ -152,7 +152,8 @@ def tally_of(log: Log, analysis: Analysis = ANALYSIS, *, last_day: int = 30) -> 
     """Through the fold, as the job does it; the watermark is `last_day` days after the start."""
     folded = fold_users(*log, analysis, watermark_ms=START_MS + last_day * DAY_MS)
     caps = caps_of(count_values(folded.users, analysis.metrics), analysis.metrics)
-    return tally_users(folded.users, analysis.metrics, caps, folded.counts)
+    tally = tally_users(folded.users, analysis.metrics, caps, folded.counts)
+    return msgspec.structs.replace(tally, recall=folded.recall, delivery=folded.delivered.arms)
 
 
 def report_of(log: Log, analysis: Analysis = ANALYSIS, *, last_day: int = 30) -> Report:
