@@ -9,9 +9,9 @@ import typer
 from keenstream.commands.console import JSON_OPTION, console, print_json, step_progress
 
 if TYPE_CHECKING:  # torch and OpenVINO load when a command runs
-    from offline.release.promotion import ModelServer
     from offline.release.releases import Release
     from offline.release.shipped import ShippedManifest
+    from offline.release.versions import ModelServer
 
 Load = Annotated[
     bool, typer.Option("--load/--no-load", help="Load it into the running Triton; else its next start serves it.")
@@ -148,9 +148,10 @@ def _server(load: bool) -> "ModelServer | None":
     if not load:
         return None
     from keenstream.settings import resolve_config
-    from offline.release.triton_swap import TritonStudentServer
+    from offline.release.triton_swap import TritonModelServer
+    from schemas.names import Model
 
-    return TritonStudentServer(resolve_config().triton)
+    return TritonModelServer(resolve_config().triton, Model.STUDENT)
 
 
 def _print_release(made: "Release") -> None:

@@ -1,38 +1,20 @@
-"""From a release to what is served, and back: write the next version, load it, ask it, or take it back.
+"""From a release to what is served, and back: write the next version, load it, ask it, or take it back."""
 
-Triton takes a new version at a load of its model; unloading first fails requests (1184 errors in 3.5 s against none,
-docs: pitfalls, section 3). The version before stays in the repository, so that going back is removing the newer one and
-loading again.
-"""
-
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
 
 import msgspec
 
 from offline.release.manifest import check_prompt_version
 from offline.release.releases import SERVED, Release
 from offline.release.repository import add_version
+from offline.release.versions import ModelServer, load_or_withdraw, next_version, remove_latest
 from offline.training.gates import HELD_OUT
 from offline.training.material import SIGNALS
-from schemas.errors import KeenstreamError, UsageError
+from schemas.errors import UsageError
 from schemas.names import Model
 
 HISTORY = "promoted.json"
-
-
-class ModelServer(Protocol):
-    """The server of one repository."""
-
-    def load(self) -> None:
-        """Take up what the repository holds for the student now, without an unload."""
-        ...
-
-    def versions(self) -> tuple[str, str]:
-        """Version of the weights and of the prompt, from a real inference; raises KeenstreamError when none comes."""
-        ...
 
 
 class Promoted(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,10 +39,11 @@ def promote(
     if not force:
         check_worth(release)
     history = read_history(repository)
-    version = max(_versions(repository), default=0) + 1
+    version = next_version(repository, Model.STUDENT)
     add_version(repository, Model.STUDENT, releases / str(release.number) / SERVED, version=version)
     if server:
-        _load_or_withdraw(server, release, repository, version)
+        wanted = (release.model_version, release.run.prompt_version)
+        load_or_withdraw(server, repository, Model.STUDENT, version, wanted, f"release {release.number}")
     entry = Promoted(
         release=release.number, version=version, model_version=release.model_version, at_ms=now_ms, forced=force
     )
@@ -74,14 +57,7 @@ def rollback(repository: Path, server: ModelServer | None) -> Promoted | None:
     if not history:
         raise UsageError("nothing was promoted here: there is no version to go back to")
     current, earlier = history[-1], history[:-1]
-    if not [version for version in _versions(repository) if version < current.version]:
-        raise UsageError(f"version {current.version} is the only one in {repository}: promote another release instead")
-    restore = _withdraw(repository, current.version)
-    if server:
-        server.load()
-        if server.versions()[0] == current.model_version:
-            raise KeenstreamError(f"Triton still serves {current.model_version}: see its log")
-    restore.cleanup()
+    remove_latest(repository, Model.STUDENT, server, current.model_version)
     _write_history(repository, earlier)
     return earlier[-1] if earlier else None
 
@@ -106,33 +82,6 @@ def read_history(repository: Path) -> list[Promoted]:
         return msgspec.json.decode(_history(repository).read_bytes(), type=list[Promoted])
     except FileNotFoundError:
         return []
-
-
-def _load_or_withdraw(server: ModelServer, release: Release, repository: Path, version: int) -> None:
-    try:
-        server.load()
-        found = server.versions()
-        wanted = (release.model_version, release.run.prompt_version)
-        if found != wanted:
-            raise KeenstreamError(f"the canary was answered by {found}, not by {wanted}")
-    except KeenstreamError as error:
-        if len(_versions(repository)) > 1:
-            with _withdraw(repository, version):
-                server.load()
-        raise KeenstreamError(
-            f"release {release.number} was taken back, what was served before is served: {error}"
-        ) from error
-
-
-def _withdraw(repository: Path, version: int) -> "tempfile.TemporaryDirectory[str]":
-    """Move a version out of the repository in one rename; the folder returned holds it until it is cleaned up."""
-    scratch = tempfile.TemporaryDirectory(dir=repository.parent, prefix=f".{repository.name}-")
-    (repository / Model.STUDENT / str(version)).rename(Path(scratch.name) / str(version))
-    return scratch
-
-
-def _versions(repository: Path) -> list[int]:
-    return sorted(int(path.name) for path in (repository / Model.STUDENT).glob("*") if path.name.isdigit())
 
 
 def _history(repository: Path) -> Path:
