@@ -4,41 +4,24 @@ A figure that one arm loses more of than the other is an effect of the log and n
 that the test has the reader as its unit, as every other test here.
 """
 
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from offline.experiments.encoding import CODES
 from offline.experiments.estimates import Estimate, plain
-from offline.experiments.log_columns import ARROW_TYPES, Column
-from offline.experiments.moments import Moments, NotEnoughData
+from offline.experiments.happened import NEVER, Happened, Mask, key
+from offline.experiments.log_columns import Column
+from offline.experiments.moments import Moments, NotEnoughData, moments_by
+from offline.experiments.units import Units
 
 ARRIVAL: Final = "arrived_at"  # when an outcome reached the log; a column that not every log has
 
-# The columns of one reader's sums: of what (even) how many (odd).
-_SUMS: Final = {
-    "timed": "count(arrived_at)",
-    "late": "count(*) FILTER (WHERE arrived_at - done_ms > {late_ms})",
-    "dwells": "count(*) FILTER (WHERE matched AND kind = 'dwell')",
-    "clickless": "count(*) FILTER (WHERE matched AND kind = 'dwell' AND NOT clicked)",
-    "named": "count(*) FILTER (WHERE named)",
-    "unmatched": "count(*) FILTER (WHERE named AND NOT matched)",
-    "matched": "count(*) FILTER (WHERE matched)",
-    "early": "count(*) FILTER (WHERE early)",
-}
-COLUMNS: Final = tuple(_SUMS)
-
-# Of each outcome what became of its exposure and its click; its time is its exposure's where that is known.
-_TRACED: Final = """
-CREATE TEMP TABLE traced AS
-    WITH clicks AS (SELECT DISTINCT request_id, article_id, true AS clicked FROM done WHERE kind = 'click')
-    SELECT outcome_id, done.user_id AS user_id, kind, arrived_at, done.time_ms AS done_ms,
-        coalesce(answered.time_ms, done.time_ms) AS time_ms, done.request_id IS NOT NULL AS named,
-        answered.time_ms IS NOT NULL AS matched, coalesce(done.time_ms < answered.time_ms, false) AS early,
-        coalesce(clicked, false) AS clicked
-    FROM done LEFT JOIN answered USING (request_id) LEFT JOIN clicks USING (request_id, article_id);
-"""
+# Counts of one reader's outcomes.
+COLUMNS: Final = ("timed", "late", "dwells", "clickless", "named", "unmatched", "matched", "early")
 
 
 class Delivered(msgspec.Struct, frozen=True, eq=False):
@@ -53,29 +36,39 @@ def arrival_column(source: str) -> Column:
     return Column(name=ARRIVAL, type="time", source=source, required=False, nullable=True)
 
 
-def with_arrival(outcomes: pa.Table) -> pa.Table:
-    """`outcomes`, with a null time of arrival when there is none."""
-    if ARRIVAL in outcomes.column_names:
-        return outcomes
-    return outcomes.append_column(ARRIVAL, pa.nulls(outcomes.num_rows, ARROW_TYPES["time"]))
+def trace_outcomes(
+    found: Happened, units: Units, sound: Mask, outcomes: pa.Table, *, window_ms: int, late_ms: int
+) -> Delivered:
+    """Outcomes in the windows of the `sound` units; `outcomes` are the coded rows that `found` was made of."""
+    done = found.done
+    rows, unit = units.of_readers(done.reader)
+    time = np.where(done.request >= 0, done.answered, done.time)  # its exposure's where that is known
+    age = time[rows] - units.first_at[unit]
+    kept = sound[unit] & (age >= 0) & (age <= window_ms)
+    there, at = np.unique(unit[kept], return_inverse=True)
+    marks = np.stack(_marks(found, late_ms), axis=1)[rows[kept]]
+    sums = np.stack([np.bincount(at, mark, len(there)) for mark in marks.T], axis=1)
+    arms = np.asarray(found.arms.to_pylist(), dtype=object)[units.arm[there]]
+    return Delivered(moments_by(arms, sums.astype(np.float64)), _early_rows(found, outcomes))
 
 
-def trace_outcomes(session: Any, *, window_ms: int, late_ms: int) -> Delivered:
-    """From the tables `outcomes`, `done`, `answered` and `users` of the fold: outcomes in the windows of readers who
-    are in one arm and no bots."""
-    session.execute(_TRACED)
-    sums = ", ".join(f"{sql.format(late_ms=late_ms)}::DOUBLE AS {name}" for name, sql in _SUMS.items())
-    found = session.sql(f"""
-        SELECT arm, {sums} FROM users JOIN traced USING (user_id)
-        WHERE arms = 1 AND NOT bot AND time_ms BETWEEN first_at AND first_at + {window_ms}
-        GROUP BY user_id, phase, arm ORDER BY user_id, phase
-    """).fetchnumpy()
-    rows, arms = np.column_stack([found[name] for name in COLUMNS]), np.asarray(found["arm"], dtype=object)
-    early = session.sql("""
-        SELECT * FROM outcomes SEMI JOIN (SELECT outcome_id FROM traced WHERE early) USING (outcome_id)
-        ORDER BY outcome_id, occurred_at
-    """).to_arrow_table()
-    return Delivered({str(arm): Moments.of(rows[arms == arm]) for arm in sorted(set(arms.tolist()))}, early)
+def _marks(found: Happened, late_ms: int) -> list[Mask]:
+    """Of COLUMNS [outcomes]."""
+    done, kinds = found.done, found.kinds.to_pylist()
+    click, dwell = (done.kind == (kinds.index(kind) if kind in kinds else -1) for kind in ("click", "dwell"))
+    matched, timed = done.request >= 0, done.arrived != NEVER
+    places = key(done.request, done.article)
+    clicked = np.isin(places, places[click & matched & done.named]) & done.named
+    late = timed & (done.arrived - done.time > late_ms)
+    dwells, unmatched = matched & dwell, done.requested & ~matched
+    return [timed, late, dwells, dwells & ~clicked, done.requested, unmatched, matched, done.early]
+
+
+def _early_rows(found: Happened, outcomes: pa.Table) -> pa.Table:
+    """All that were dated before their exposure, repeated ones too."""
+    ids = outcomes["outcome"].take(pa.array(found.done.row[found.done.early]))
+    rows = outcomes.filter(pc.is_in(outcomes["outcome"], ids.combine_chunks()))
+    return rows.drop_columns(list(CODES)).sort_by([("outcome_id", "ascending"), ("occurred_at", "ascending")])
 
 
 def share(arm: Moments | None, part: str, whole: str) -> Estimate:

@@ -1,76 +1,26 @@
 """All rows of some users, folded to one row for each user and phase: the unit of every test that follows.
 
 Pure: two Arrow tables in, one out, the same whatever the order of rows and however often a row is repeated. The work is
-DuckDB's, in vectors, over a bucket of users that fits in memory.
+done in vectors, over a bucket of users that fits in memory.
 """
 
-from typing import Final
+from typing import Any, Final
 
-import duckdb
 import msgspec
 import numpy as np
 import pyarrow as pa
 
-from offline.experiments.definition import Aggregate, Analysis, Count
-from offline.experiments.delivery import Delivered, trace_outcomes, with_arrival
-from offline.experiments.moments import Moments
+from offline.experiments.counting import DAY_MS, Follower
+from offline.experiments.definition import Analysis, Count, Metric
+from offline.experiments.delivery import Delivered, trace_outcomes
+from offline.experiments.happened import Happened, Mask, happened
+from offline.experiments.moments import Floats, Moments
 from offline.experiments.novelty import age_moments, cohort_ages, follows
-from offline.experiments.places import count_places
+from offline.experiments.place_counts import count_places
 from offline.experiments.recall_path import RecallPath
+from offline.experiments.units import Units, find_units
 
-DAY_MS: Final = 86_400_000
 _HOUR_MS: Final = 3_600_000
-
-_AGGREGATES: Final[dict[Aggregate, str]] = {
-    "count": "count(*) FILTER (WHERE {holds})",
-    "sum": "coalesce(sum(value) FILTER (WHERE {holds}), 0)",
-    "any": "count(*) FILTER (WHERE {holds}) > 0",
-    "days": "count(DISTINCT time_ms // {day}) FILTER (WHERE {holds})",
-    "articles": "count(DISTINCT article_id) FILTER (WHERE {holds})",
-}
-
-# A repeated log line repeats its id. The earliest is kept: at-least-once delivery only ever repeats later. Few are
-# repeated: grouping only those, and passing the others through, takes half the time of grouping all.
-_HAPPENED: Final = """
-CREATE TEMP TABLE repeated AS SELECT exposure_id FROM exposures GROUP BY exposure_id HAVING count(*) > 1;
-CREATE TEMP TABLE shown AS
-    SELECT exposure_id, user_id, request_id, exposed_at AS time_ms, article_id, exclusive, experiment, arm, phase,
-        triggered, reader_signals, source, query_slot, list_age_ms::BIGINT AS list_age_ms, model, model_version,
-        prompt_version
-    FROM exposures ANTI JOIN repeated USING (exposure_id)
-    UNION ALL
-    SELECT exposure_id, any_value(user_id), any_value(request_id), min(exposed_at), any_value(article_id),
-        any_value(exclusive), any_value(experiment), any_value(arm), any_value(phase), any_value(triggered),
-        any_value(reader_signals), any_value(source), any_value(query_slot), any_value(list_age_ms)::BIGINT,
-        any_value(model), any_value(model_version), any_value(prompt_version)
-    FROM exposures SEMI JOIN repeated USING (exposure_id) GROUP BY exposure_id;
-CREATE TEMP TABLE done AS
-    SELECT outcome_id, any_value(user_id) AS user_id, any_value(request_id) AS request_id, min(occurred_at) AS time_ms,
-        any_value(article_id) AS article_id, any_value(kind) AS kind, any_value(value) AS value,
-        min(arrived_at) AS arrived_at
-    FROM outcomes GROUP BY outcome_id;
-CREATE TEMP TABLE answered AS
-    SELECT request_id, min(time_ms) AS time_ms, list(article_id) FILTER (WHERE exclusive) AS exclusive
-    FROM shown GROUP BY request_id;
-CREATE TEMP TABLE happened AS
-    SELECT user_id, time_ms, 'impression' AS kind, 1.0 AS value, article_id, exclusive
-        FROM shown WHERE article_id IS NOT NULL
-    UNION ALL
-    SELECT user_id, min(time_ms), 'request', 1.0, NULL, false FROM shown GROUP BY user_id, request_id
-    UNION ALL
-    SELECT done.user_id, done.time_ms, kind, value, article_id,
-        coalesce(list_contains(answered.exclusive, article_id), false)
-        FROM done LEFT JOIN answered USING (request_id)
-        WHERE answered.time_ms IS NULL OR done.time_ms >= answered.time_ms;
-"""
-
-_UNITS: Final = """
-CREATE TEMP TABLE units AS
-    SELECT user_id, phase, min(time_ms) AS first_at, count(DISTINCT arm) AS arms,
-        arg_min(arm, (time_ms, exposure_id)) AS arm, arg_min(reader_signals, (time_ms, exposure_id)) AS reader_signals,
-        bool_or(triggered) AS triggered
-    FROM shown WHERE experiment = $experiment AND ($everyone OR triggered) GROUP BY user_id, phase;
-"""
 
 
 class FoldCounts(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,116 +49,82 @@ class Folded(msgspec.Struct, frozen=True, eq=False):
 
 
 def fold_users(exposures: pa.Table, outcomes: pa.Table, analysis: Analysis, *, watermark_ms: int) -> Folded:
-    """`exposures` and `outcomes` hold every row of each user in them (columns as in schemas/exposure.py)."""
-    with duckdb.connect(":memory:", config={"threads": 1}) as session:
-        session.register("exposures", exposures)
-        session.register("outcomes", with_arrival(outcomes))
-        session.execute(_HAPPENED)
-        session.execute(_UNITS, {"experiment": analysis.experiment.name, "everyone": not analysis.only_triggered})
-        users = session.sql(_fold_statement(analysis, watermark_ms)).to_arrow_table()
-        session.register("users", users)
-        recall = _recall(session, analysis, watermark_ms)
-        return Folded(users, _counts(session), recall, _delivered(session, analysis))
-
-
-def _fold_statement(analysis: Analysis, watermark_ms: int) -> str:
-    start_ms = int(analysis.experiment.phases[0].starts_at.timestamp() * 1000)
-    window_ms = round(analysis.window_days * DAY_MS)
-    columns = ",\n        ".join(
-        f"({expression})::DOUBLE AS {name}_{number}"
-        for number, metric in enumerate(analysis.metrics)
-        for name, expression in _four(metric.numerator, metric.denominator, analysis)
-    )
-    return f"""
-    SELECT user_id, phase, any_value(arm) AS arm, any_value(arms)::INTEGER AS arms, first_at,
-        ((first_at - {start_ms}) // {DAY_MS})::INTEGER AS day,
-        any_value(reader_signals) <= {analysis.cold_signals} AS cold, any_value(triggered) AS triggered,
-        count(*) FILTER (WHERE kind = 'request' AND {_before(analysis)}) > {analysis.bot_requests} AS bot,
-        first_at + {window_ms} <= {watermark_ms} AS mature,
-        {columns}
-    FROM units LEFT JOIN happened USING (user_id) GROUP BY user_id, phase, first_at ORDER BY user_id, phase
-    """
-
-
-def _four(numerator: Count, denominator: Count | None, analysis: Analysis) -> list[tuple[str, str]]:
-    window_ms = round(analysis.window_days * DAY_MS)
-
-    def during(count: Count | None) -> str:
-        after_ms = round(count.after_days * DAY_MS) if count else 0
-        return _expression(count, f"time_ms BETWEEN first_at + {after_ms} AND first_at + {window_ms}")
-
-    def before(count: Count | None) -> str:
-        return _expression(count, _before(analysis))
-
-    return [
-        ("numerator", during(numerator)),
-        ("denominator", during(denominator)),
-        ("pre_numerator", before(numerator)),
-        ("pre_denominator", before(denominator)),
-    ]
-
-
-def _recall(session: "duckdb.DuckDBPyConnection", analysis: Analysis, watermark_ms: int) -> RecallPath:
-    window_ms = round(analysis.window_days * DAY_MS)
-    ages = analysis.list_age_hours
-    places = count_places(session, experiment=analysis.experiment.name, window_ms=window_ms, list_age_hours=ages)
-    return RecallPath(places, _ages(session, analysis, watermark_ms))
-
-
-def _delivered(session: "duckdb.DuckDBPyConnection", analysis: Analysis) -> Delivered:
+    """Coded rows (encoding.py), which hold every row of each user in them."""
+    found = happened(exposures, outcomes)
+    units = find_units(found, only_triggered=analysis.only_triggered)
+    follower = Follower(found, units)
     window_ms, late_ms = round(analysis.window_days * DAY_MS), round(analysis.trust.late_hours * _HOUR_MS)
-    return trace_outcomes(session, window_ms=window_ms, late_ms=late_ms)
+    bot, mature = _bots(follower, analysis), units.first_at + window_ms <= watermark_ms
+    sound = (units.arms == 1) & ~bot
+    columns = {**_columns(found, units, analysis), "bot": bot, "mature": mature}
+    for number, metric in enumerate(analysis.metrics):
+        columns |= {f"{name}_{number}": values for name, values in _four(follower, metric, analysis).items()}
+    places = count_places(found, units, sound & mature, window_ms=window_ms)
+    return Folded(
+        pa.table(columns),
+        _counts(found, exposures, outcomes),
+        RecallPath(places, _ages(follower, units, sound, found.arms, analysis, watermark_ms)),
+        trace_outcomes(found, units, sound, outcomes, window_ms=window_ms, late_ms=late_ms),
+    )
 
 
-def _ages(session: "duckdb.DuckDBPyConnection", analysis: Analysis, watermark_ms: int) -> dict[str, Moments]:
+def _columns(found: Happened, units: Units, analysis: Analysis) -> dict[str, Any]:
+    start_ms = int(analysis.experiment.phases[0].starts_at.timestamp() * 1000)
+    return {
+        "user_id": found.readers.take(pa.array(units.reader)),
+        "phase": pa.array(units.phase),
+        "arm": found.arms.take(pa.array(units.arm)),
+        "arms": pa.array(units.arms, pa.int32()),
+        "first_at": pa.array(units.first_at),
+        "day": pa.array((units.first_at - start_ms) // DAY_MS, pa.int32()),
+        "cold": units.signals <= analysis.cold_signals,
+        "triggered": units.triggered,
+    }
+
+
+def _bots(follower: Follower, analysis: Analysis) -> Mask:
+    requests = follower.between(Count(of="request"), *_before(analysis))
+    bots: Mask = requests > analysis.bot_requests
+    return bots
+
+
+def _four(follower: Follower, metric: Metric, analysis: Analysis) -> dict[str, Floats]:
+    counts = {"numerator": metric.numerator, "denominator": metric.denominator}
+    window_ms = round(analysis.window_days * DAY_MS)
+    during = {
+        name: follower.between(count, round(count.after_days * DAY_MS) if count else 0, window_ms)
+        for name, count in counts.items()
+    }
+    return during | {f"pre_{name}": follower.between(count, *_before(analysis)) for name, count in counts.items()}
+
+
+def _before(analysis: Analysis) -> tuple[int, int]:
+    """The ages, in milliseconds, of what is history."""
+    return -round(analysis.history_days * DAY_MS), -1
+
+
+def _ages(
+    follower: Follower, units: Units, sound: Mask, arms: pa.Array, analysis: Analysis, watermark_ms: int
+) -> dict[str, Moments]:
     """The primary metric of early readers on each day since their first exposure; caps do not apply to single days."""
     starts_at = analysis.starts_at or analysis.experiment.phases[0].starts_at
     days = cohort_ages(round(starts_at.timestamp() * 1000), watermark_ms, DAY_MS)
     metric = follows(analysis)
     if metric is None or days == 0:
         return {}
-    followed = f"first_at <= {watermark_ms - days * DAY_MS} AND arms = 1 AND NOT bot"
-    readers = session.sql(f"SELECT arm FROM users WHERE {followed} ORDER BY user_id, phase").fetchnumpy()["arm"]
-    above, below = (_expression(count, "true") for count in (metric.numerator, metric.denominator))
-    found = session.sql(f"""
-        WITH followed AS (
-            SELECT user_id, first_at, row_number() OVER (ORDER BY user_id, phase) - 1 AS number
-            FROM users WHERE {followed}
-        )
-        SELECT number, (time_ms - first_at) // {DAY_MS} AS age, ({above})::DOUBLE AS above, ({below})::DOUBLE AS below
-        FROM followed JOIN happened USING (user_id)
-        WHERE time_ms >= first_at AND time_ms < first_at + {days * DAY_MS} GROUP BY number, age
-    """).fetchnumpy()
-    rows = np.zeros((len(readers), days, 2))
-    if metric.denominator is None:
-        rows[:, :, 1] = 1
-    rows[found["number"], found["age"], 0] = found["above"]
-    rows[found["number"], found["age"], 1] = found["below"]
-    return age_moments(rows, np.asarray(readers, dtype=object))
+    followed = sound & (units.first_at <= watermark_ms - days * DAY_MS)
+    above, below = (follower.by_day(count, days)[followed] for count in (metric.numerator, metric.denominator))
+    of_each = np.asarray(arms.to_pylist(), dtype=object)[units.arm[followed]]
+    return age_moments(np.stack([above, below], axis=2), of_each)
 
 
-def _before(analysis: Analysis) -> str:
-    return f"time_ms >= first_at - {round(analysis.history_days * DAY_MS)} AND time_ms < first_at"
-
-
-def _expression(count: Count | None, period: str) -> str:
-    if count is None:
-        return "1"
-    exclusive = " AND exclusive" if count.exclusive else ""
-    return _AGGREGATES[count.aggregate].format(holds=f"kind = '{count.of}'{exclusive} AND {period}", day=DAY_MS)
-
-
-def _counts(session: "duckdb.DuckDBPyConnection") -> FoldCounts:
-    def number(query: str) -> int:
-        row = session.execute(f"SELECT count(*) FROM {query}").fetchone()
-        return int(row[0]) if row else 0
-
-    exposures, outcomes = number("exposures"), number("outcomes")
+def _counts(found: Happened, exposures: pa.Table, outcomes: pa.Table) -> FoldCounts:
+    done = found.done
     return FoldCounts(
-        exposures=exposures,
-        repeated_exposures=exposures - number("shown"),
-        outcomes=outcomes,
-        repeated_outcomes=outcomes - number("done"),
-        unmatched_outcomes=number("done ANTI JOIN answered USING (request_id) WHERE request_id IS NOT NULL"),
-        outcomes_before_exposure=number("done JOIN answered USING (request_id) WHERE done.time_ms < answered.time_ms"),
+        exposures=exposures.num_rows,
+        repeated_exposures=exposures.num_rows - len(found.shown.reader),
+        outcomes=outcomes.num_rows,
+        repeated_outcomes=outcomes.num_rows - len(done.reader),
+        unmatched_outcomes=int((done.requested & (done.request < 0)).sum()),
+        outcomes_before_exposure=int(done.early.sum()),
     )

@@ -24,7 +24,7 @@ from offline.experiments.moments import Moments
 from offline.experiments.plan import Plan
 from offline.experiments.quarantine import early_rows, write_quarantine
 from offline.experiments.recall_path import RecallPath
-from offline.experiments.splits import read_bucket, write_split
+from offline.experiments.splits import one_batch, read_bucket, write_split
 from offline.experiments.splitting import Split, split_part
 from offline.experiments.tally import tally_users
 from offline.experiments.tally_file import Totals, write_totals
@@ -124,7 +124,7 @@ def fold_bucket(bucket: Bucket, plan: Plan) -> FoldedBucket:
     outcomes = read_bucket(bucket.outcomes, bucket.number, plan.schema("outcomes"))
     folded = fold_users(exposures, outcomes, plan.analysis, watermark_ms=bucket.watermark_ms)
     path = plan.users_path(bucket.number)
-    write_split(path, [folded.users])
+    write_split(path, [one_batch(folded.users)])
     early = early_rows(folded.delivered.early)
     write_quarantine(early, Path(plan.quarantine), f"bucket-{bucket.number:06d}")
     log = msgspec.structs.replace(bucket.log, quarantined=bucket.log.quarantined + early.num_rows)

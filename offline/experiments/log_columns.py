@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 
 import duckdb
 import msgspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from msgspec import inspect
@@ -20,6 +21,7 @@ from schemas.exposure import Exposure, Outcome
 Kind = Literal["exposures", "outcomes"]
 ValueType = Literal["text", "integer", "number", "boolean", "time"]
 CONTRACTS: Final[dict[Kind, type[msgspec.Struct]]] = {"exposures": Exposure, "outcomes": Outcome}
+NAME: Final = pa.dictionary(pa.int32(), pa.string())  # text that repeats itself
 ARROW_TYPES: Final[dict[ValueType, Any]] = {
     "text": pa.string(),
     "integer": pa.int64(),
@@ -150,9 +152,10 @@ def _check_type(found: pa.DataType, column: Column, where: str) -> None:
 def _arrow_column(table: pa.Table, column: Column) -> Any:
     if column.source not in table.column_names:
         return _with_default(None, column, table.num_rows)
-    found = table.column(column.source)
+    found = table[column.source]
     if pa.types.is_dictionary(found.type):
-        found = found.cast(found.type.value_type)
+        kind = NAME if column.type == "text" else found.type.value_type
+        return _with_default(found.cast(kind), column, table.num_rows)
     if pa.types.is_timestamp(found.type):
         found = found.cast(pa.timestamp("ms", tz=found.type.tz), safe=False)
     return _with_default(found.cast(ARROW_TYPES[column.type]), column, table.num_rows)
@@ -161,6 +164,8 @@ def _arrow_column(table: pa.Table, column: Column) -> Any:
 def _with_default(found: Any, column: Column, rows: int) -> Any:
     """A null where the contract knows a default is that default."""
     kind = ARROW_TYPES[column.type]
+    if found is None and column.type == "text":
+        return pa.array([column.default], NAME).take(pa.array(np.zeros(rows, dtype=np.int32)))
     if found is None:
         return pa.repeat(pa.scalar(column.default, kind), rows)
     if column.default is not None and found.null_count:

@@ -23,6 +23,7 @@ BATCH_ROWS: Final = 250_000  # read at once
 TEXT_RANGE: Final = 64_000_000  # bytes of a slice of JSON Lines
 ROW_BYTES: Final = 200  # of a row as text, to guess how many there are
 LINE: Final = "line"
+_DICTIONARY_BYTES: Final = 1 << 20  # that writers allow, before they go on in plain text
 IS_JSON: Final = "line_is_json"
 
 
@@ -137,10 +138,21 @@ def _cut_csv(path: Path, columns: Sequence[Column]) -> list[Slice]:
 
 
 def _read_parquet(one: Slice, wanted: set[str]) -> Iterator[pa.Table]:
-    with pq.ParquetFile(one.path) as file:
+    with pq.ParquetFile(one.path, read_dictionary=_dictionaries(one)) as file:
         names = [name for name in file.schema_arrow.names if name in wanted]
         for batch in file.iter_batches(BATCH_ROWS, row_groups=[one.row_group], columns=names):
             yield pa.Table.from_batches([batch])
+
+
+def _dictionaries(one: Slice) -> list[str]:
+    """The columns that are dictionaries to their end, by their size: they are read as such, which is ten times faster.
+
+    A value takes at most 4 bytes beside its dictionary; in plain text it takes 4 and its letters.
+    """
+    group = pq.read_metadata(one.path).row_group(one.row_group)
+    columns = [group.column(number) for number in range(group.num_columns)]
+    found = [c for c in columns if c.has_dictionary_page and c.physical_type == "BYTE_ARRAY"]
+    return [c.path_in_schema for c in found if c.total_uncompressed_size <= _DICTIONARY_BYTES + 4 * c.num_values]
 
 
 def _read_csv(one: Slice, wanted: set[str]) -> Iterator[pa.Table]:

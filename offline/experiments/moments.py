@@ -66,6 +66,11 @@ def added(first: Mapping[str, Moments], second: Mapping[str, Moments]) -> dict[s
     return found
 
 
+def moments_by(names: NDArray[np.object_], rows: Floats) -> dict[str, Moments]:
+    """By name, of its rows [n, d]."""
+    return {str(name): Moments.of(rows[names == name]) for name in sorted(set(names.tolist()))}
+
+
 def merged(parts: Iterable[Moments], columns: int) -> Moments:
     """The sum of all parts, in any order and grouping up to rounding."""
     return reduce(Moments.__add__, parts, Moments.zero(columns))

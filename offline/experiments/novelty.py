@@ -12,7 +12,7 @@ from scipy import stats
 
 from offline.experiments.comparison import Interval
 from offline.experiments.definition import Analysis, Metric
-from offline.experiments.moments import Floats, Moments, NotEnoughData
+from offline.experiments.moments import Floats, Moments, NotEnoughData, moments_by
 
 MAX_AGES: Final = 14
 MIN_AGES: Final = 3  # a slope through two points has no test of its form
@@ -45,8 +45,7 @@ def cohort_ages(start_ms: int, watermark_ms: int, day_ms: int) -> int:
 
 def age_moments(rows: Floats, arms: Any) -> dict[str, Moments]:
     """`rows` is [readers, ages, 2] (numerator, denominator), `arms` [readers]. Moments have 2 x ages columns."""
-    flat = rows.reshape(len(rows), 2 * rows.shape[1])
-    return {str(arm): Moments.of(flat[arms == arm]) for arm in sorted(set(arms.tolist()))}
+    return moments_by(arms, rows.reshape(len(rows), 2 * rows.shape[1]))
 
 
 def novelty(ages: dict[str, Moments], metric: Metric, arms: tuple[str, str], *, alpha: float = 0.05) -> Novelty:

@@ -7,7 +7,8 @@ import msgspec
 import pyarrow as pa
 
 from offline.experiments.definition import Analysis
-from offline.experiments.log_columns import ARROW_TYPES, Column, Kind
+from offline.experiments.encoding import coded_schema
+from offline.experiments.log_columns import Column, Kind
 from offline.experiments.log_files import Part
 
 ROWS_IN_BUCKET: Final = 400_000  # of exposures and outcomes: what one worker folds at once
@@ -28,7 +29,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         return self.exposure_columns if kind == "exposures" else self.outcome_columns
 
     def schema(self, kind: Kind) -> pa.Schema:
-        return pa.schema([(column.name, ARROW_TYPES[column.type]) for column in self.columns(kind)])
+        """Of rows between the two passes (encoding.py)."""
+        return coded_schema(kind, self.columns(kind), policies=self.analysis.offpolicy is not None)
 
     def split_path(self, part: Part, number: int) -> Path:
         return Path(self.scratch) / "splits" / f"{part.number:06d}-{number:04d}.arrow"

@@ -14,8 +14,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from offline.experiments.counting import DAY_MS
 from offline.experiments.definition import Analysis, OffPolicy, Policy
-from offline.experiments.fold import DAY_MS
 from offline.experiments.moments import Floats
 from offline.experiments.offpolicy import Log
 from offline.experiments.quarantine import TARGET
@@ -29,10 +29,10 @@ _ROUNDING: Final = 1e-9
 _ROWS: Final = """
 WITH shown AS (
     SELECT exposure_id, {columns} FROM exposures
-    WHERE experiment = $experiment AND list_contains($arms, arm) AND article_id IS NOT NULL
+    WHERE inside AND list_contains($arms, arm) AND article_id IS NOT NULL
     GROUP BY exposure_id HAVING min(exposed_at) + $window_ms <= $watermark_ms),
 done AS (
-    SELECT outcome_id, any_value(request_id) AS request_id, any_value(article_id) AS article_id,
+    SELECT outcome_id, any_value(request) AS request_id, any_value(article) AS article_id,
         min(occurred_at) AS time_ms, any_value(value) AS value
     FROM outcomes WHERE kind = $kind GROUP BY outcome_id),
 earned AS (
@@ -77,7 +77,7 @@ def wanted_arms(analysis: Analysis, asked: OffPolicy) -> list[str]:
 def policy_rows(
     exposures: pa.Table, outcomes: pa.Table, analysis: Analysis, asked: OffPolicy, *, watermark_ms: int
 ) -> Rows:
-    """All rows of each reader in the two tables."""
+    """Coded rows (encoding.py), all of each reader in them."""
     extra = [f"{TARGET}{n}" for n, policy in enumerate(asked.policies) if policy.column is not None]
     columns = ", ".join(
         [*(f"any_value({name}) AS {name}" for name in (*_TAKEN, *extra)), "min(exposed_at) AS exposed_at"]
@@ -86,7 +86,6 @@ def policy_rows(
         session.register("exposures", exposures)
         session.register("outcomes", outcomes)
         given = {
-            "experiment": analysis.experiment.name,
             "arms": wanted_arms(analysis, asked),
             "window_ms": round(analysis.window_days * DAY_MS),
             "watermark_ms": watermark_ms,

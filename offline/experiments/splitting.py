@@ -9,6 +9,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from offline.experiments.encoding import coded_rows
 from offline.experiments.log_columns import Kind, Typed, parsed_rows, typed_rows
 from offline.experiments.log_files import IS_JSON, LINE, Batch, Part, json_fields, read_slice
 from offline.experiments.plan import Plan
@@ -124,11 +125,21 @@ class _Splitting:
     def _write(self) -> None:
         if not self._kept:
             return
-        path = self._plan.split_path(self._part, len(self._paths))
-        tables = bucket_rows(pa.concat_tables(self._kept), self._plan.buckets, self._session)
-        write_split(path, tables)
+        path, schema = self._plan.split_path(self._part, len(self._paths)), self._plan.schema(self._part.kind)
+        rows = coded_rows(_together(self._kept), schema, self._plan.analysis, self._session)
+        write_split(path, bucket_rows(rows, self._plan.buckets, self._session))
         self._paths.append(str(path))
         self._kept = []
+
+
+def _together(tables: list[pa.Table]) -> pa.Table:
+    """Text is a dictionary where it is one in all of them."""
+    schema = tables[0].schema
+    for other in tables[1:]:
+        plain = [field for field in other.schema if not pa.types.is_dictionary(field.type)]
+        for field in plain:
+            schema = schema.set(schema.get_field_index(field.name), field)
+    return pa.concat_tables(table.cast(schema) for table in tables)
 
 
 def _in_the_future(kind: Kind, now_ms: int) -> Rule:
@@ -156,4 +167,5 @@ def _history_only(rows: pa.Table, plan: Plan) -> tuple[pa.Table, int]:
     if not count:
         return rows, 0
     at = rows.column_names.index("experiment")
-    return rows.set_column(at, "experiment", pc.if_else(inside, NO_EXPERIMENT, rows["experiment"])), count
+    experiment = pc.if_else(inside, NO_EXPERIMENT, rows["experiment"])
+    return rows.set_column(at, "experiment", experiment.cast(rows["experiment"].type)), count

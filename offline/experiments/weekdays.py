@@ -5,8 +5,8 @@ from datetime import timedelta
 from typing import Final
 
 from offline.experiments.check import Check
+from offline.experiments.counting import DAY_MS
 from offline.experiments.definition import Analysis
-from offline.experiments.fold import DAY_MS
 from offline.experiments.tally import Tally
 
 _WEEK: Final = 7

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 import msgspec
 import pyarrow as pa
 
+from offline.experiments.counting import DAY_MS
 from offline.experiments.definition import Analysis, Count, Metric
-from offline.experiments.fold import DAY_MS
 from schemas.experiment import Arm, Experiment, Phase
 from schemas.exposure import Exposure, Outcome
 

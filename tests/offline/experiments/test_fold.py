@@ -9,9 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from offline.experiments.counting import DAY_MS
 from offline.experiments.definition import Count
-from offline.experiments.fold import DAY_MS, FoldCounts, Folded, fold_users
+from offline.experiments.fold import FoldCounts, Folded
 from schemas.exposure import Exposure, Outcome
+from tests.offline.experiments.folding import fold_users
 from tests.offline.experiments.log_rows import ANALYSIS, START_MS, random_log, table
 
 WATERMARK = START_MS + 4 * DAY_MS

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from offline.experiments.adding import AddUp
 from offline.experiments.analyse import analyse
+from offline.experiments.counting import DAY_MS
 from offline.experiments.definition import Count, Metric
-from offline.experiments.fold import DAY_MS
 from offline.experiments.moments import Moments
 from offline.experiments.tally_file import Totals, read_totals, write_totals
 from schemas.errors import KeenstreamError, UsageError

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 from offline.experiments.comparison import Interval
+from offline.experiments.counting import DAY_MS
 from offline.experiments.definition import Analysis, Count, Metric
-from offline.experiments.fold import DAY_MS, fold_users
 from offline.experiments.moments import NotEnoughData
 from offline.experiments.novelty import Novelty, age_moments, cohort_ages, novelty
 from offline.experiments.places import PlaceKey, PlaceSums, list_ages, ratio
 from offline.experiments.recall_path import RecallPath, place_rows
 from schemas.exposure import Exposure, Outcome
+from tests.offline.experiments.folding import fold_users
 from tests.offline.experiments.log_rows import ANALYSIS, START_MS, random_log, table
 
 WATERMARK = START_MS + 4 * DAY_MS

@@ -10,8 +10,9 @@ import pyarrow.compute as pc
 import pytest
 import statsmodels.api as sm
 
+from offline.experiments.counting import DAY_MS
 from offline.experiments.definition import Analysis, Count, Metric, check_analysis
-from offline.experiments.fold import DAY_MS, FoldCounts, fold_users
+from offline.experiments.fold import FoldCounts
 from offline.experiments.gates import Gates
 from offline.experiments.moments import Moments
 from offline.experiments.offpolicy import Log, diagnose, user_sums, value
@@ -23,6 +24,7 @@ from schemas.errors import UsageError
 from schemas.experiment import Phase, check_experiments
 from schemas.exposure import Exposure
 from tests.offline.experiments import log_rows, worlds
+from tests.offline.experiments.folding import fold_users
 from tests.offline.experiments.log_rows import EXPERIMENT, HALVES, START, START_MS
 from tests.offline.experiments.trap_logs import (
     ANALYSIS,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from offline.experiments.check import Check
-from offline.experiments.fold import DAY_MS
+from offline.experiments.counting import DAY_MS
 from offline.experiments.tally import Cell, CellKey, Tally
 from offline.experiments.weekdays import whole_weeks
 from tests.offline.experiments.log_rows import ANALYSIS, START_MS

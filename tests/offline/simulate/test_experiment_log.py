@@ -14,7 +14,6 @@ import pytest
 
 from offline.experiments.analyse import analyse
 from offline.experiments.definition import Analysis, read_analysis
-from offline.experiments.fold import fold_users
 from offline.experiments.quarantine import EARLY
 from offline.experiments.report import Report
 from offline.simulate.experiment_log import LogChunk, generate_chunk, generate_log
@@ -27,6 +26,7 @@ from schemas.archive import archive_files, read_archive_file, records
 from schemas.errors import UsageError
 from schemas.experiment import assign_arm
 from schemas.names import Topic
+from tests.offline.experiments.folding import fold_users
 
 SMALL = LogSettings(readers=400, chunk_readers=150, days=6.0, history_days=3.0, window_days=2.0)
 FAULTS = LogFaults(
