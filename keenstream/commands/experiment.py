@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from keenstream.commands.console import JSON_OPTION, console, count_progress, print_json
+from keenstream.commands.console import JSON_OPTION, console, print_json, steps_progress
 from schemas.errors import KeenstreamError, UsageError
 
 if TYPE_CHECKING:  # Beam, duckdb and scipy load when a command runs
@@ -217,24 +217,38 @@ def _print_report(report: "Report", out: Path) -> None:
 
 
 def _settings(runner: str, workers: int, beam: list[str]) -> "RunnerSettings":
-    import logging
-
-    # Beam asks on import for Google Cloud's client, which nothing here needs
-    logging.getLogger().addFilter(lambda record: "apitools not found" not in record.getMessage())
+    _quiet_beam()
     from offline.experiments.runners import RunnerSettings
 
     return RunnerSettings(runner=runner, workers=workers, options=tuple(beam))
 
 
+def _quiet_beam() -> None:
+    """Without what Beam warns of and nothing here needs: Google Cloud's client, a folder of staged files."""
+    import logging
+
+    unwanted = ("apitools not found", "No semi_persistent_directory found")
+    for name in ("", "apache_beam.runners.portability.local_job_service"):
+        logging.getLogger(name).addFilter(lambda record: not any(text in record.getMessage() for text in unwanted))
+
+
 @contextmanager
 def _progress() -> Iterator[Callable[[str, int, int], None]]:
-    """One bar for each step."""
-    with count_progress() as progress:
-        tasks: dict[str, object] = {}
+    with _quick_interrupt(), steps_progress() as progress:
+        yield progress
 
-        def update(step: str, done: int, total: int) -> None:
-            if step not in tasks:
-                tasks[step] = progress.add_task(step, total=total)
-            progress.update(tasks[step], completed=done, total=total)  # type: ignore[arg-type]
 
-        yield update
+@contextmanager
+def _quick_interrupt() -> Iterator[None]:
+    """Ends the process after a Ctrl-C, when all that was written is gone again: Beam's threads go on, and taking the
+    interpreter from under them prints what they were at."""
+    import os
+    import sys
+
+    from keenstream.cli import INTERRUPTED
+
+    try:
+        yield
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr, flush=True)
+        os._exit(INTERRUPTED)

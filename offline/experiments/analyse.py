@@ -13,6 +13,7 @@ import apache_beam as beam
 import msgspec
 
 from offline.experiments.definition import Analysis
+from offline.experiments.delivery import arrival_column
 from offline.experiments.job import build_pipeline
 from offline.experiments.log_columns import Column, Kind, log_columns
 from offline.experiments.log_files import Part, Slice, cut_files, find_files, make_parts
@@ -20,7 +21,7 @@ from offline.experiments.page import write_report
 from offline.experiments.plan import Plan, buckets_for
 from offline.experiments.quarantine import FOLDER
 from offline.experiments.report import LogInput, Report, build_report
-from offline.experiments.runners import RunnerSettings, pipeline_options
+from offline.experiments.runners import RunnerSettings, ending_workers, new_pipeline
 from offline.experiments.tally import Tally
 from offline.experiments.tally_file import Totals, read_totals
 from schemas.errors import UsageError
@@ -82,6 +83,7 @@ def make_plan(
         raise UsageError(f"--log {log} is no folder")
     columns = {kind: log_columns(kind, analysis.log) for kind in _KINDS}
     columns["exposures"] += extra
+    columns["outcomes"].append(arrival_column(analysis.log.arrived_at))
     files = {kind: find_files(log, _place(analysis, kind)) for kind in _KINDS}
     if not files["exposures"]:
         raise UsageError(f"there are no exposures at {log / analysis.log.exposures}: Parquet, JSONL or CSV files")
@@ -104,8 +106,8 @@ def make_plan(
 
 def run_pipeline(plan: Plan, build: Build, settings: RunnerSettings, progress: Progress) -> None:
     """Blocks until the runner is done. UsageError for a file that broke while it was read."""
-    with _watched(plan, progress):
-        pipeline = beam.Pipeline(options=pipeline_options(settings))
+    with _watched(plan, progress), ending_workers():
+        pipeline = new_pipeline(settings)
         build(pipeline, plan)
         try:
             result = pipeline.run()
