@@ -60,6 +60,7 @@ class Trust(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     # of answers, exposures of outcomes, and clicks, that the log lost: with such a p-value and so much more in one arm
     # than in another, the verdict is blocked
     max_loss_difference: Share = 0.01
+    max_leaked_share: Share = 0.001  # of places in arms without the path: brought by it all the same
     late_hours: Hours = 1.0  # after it happened, an outcome that arrives is late
 
 

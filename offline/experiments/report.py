@@ -19,13 +19,14 @@ from offline.experiments.definition import Analysis, Metric
 from offline.experiments.estimates import Estimate
 from offline.experiments.fold import FoldCounts
 from offline.experiments.interaction import Effect, Interaction, interaction
+from offline.experiments.interference import CAVEAT
 from offline.experiments.moments import NotEnoughData
 from offline.experiments.multiplicity import Adjusted, adjust
 from offline.experiments.novelty import Novelty, novelty
 from offline.experiments.path import Decided, PathPoint, decide, path, primary
 from offline.experiments.power import detectable_lift
 from offline.experiments.recall_path import PlaceRow, place_rows
-from offline.experiments.strata import Pair, Wanted, estimate_pair
+from offline.experiments.strata import MIN_STRATUM_USERS, Pair, Wanted, estimate_pair
 from offline.experiments.tally import Tally
 from offline.experiments.trust import LogCounts, blocked, trust_checks
 
@@ -48,7 +49,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     belief: Belief | None = None
     non_inferiority: NonInferiority | None = None
     decided: Decided | None = None  # of the primary metric: by the declared way of looking
-    adjusted: Adjusted | None = None  # within the family of secondary metrics
+    adjusted: Adjusted | None = None  # within the family of secondary metrics, or of segments
     detectable_lift: float | None = None  # with 80 % power, by the users so far
     capped_share: float = 0.0
     missing: str = ""
@@ -95,6 +96,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     watermark_ms: int = 0  # what happened later is not in it
     input: LogInput = LogInput()
     novelty: dict[str, Novelty] = {}  # by arm: the effect by days since first exposure
+    caveats: list[str] = []  # what no log of one experiment can tell
     places: list[PlaceRow] = []  # what was shown and clicked by source, query slot, age of the list, model, prompt
 
 
@@ -109,7 +111,7 @@ def build_report(
     """Everything from the cells."""
     checks = trust_checks(tally, analysis, log, watermark_ms=watermark_ms)
     comparisons = [row for arm in analysis.arms[1:] for row in _comparisons(tally, analysis, arm)]
-    segments = [row for arm in analysis.arms[1:] for row in _segments(tally, analysis, arm)]
+    segments = _all_segments(tally, analysis)
     if blocked(checks):
         comparisons = [_undecided(row) for row in comparisons]
         segments = [msgspec.structs.replace(row, comparison=_undecided(row.comparison)) for row in segments]
@@ -131,6 +133,7 @@ def build_report(
         watermark_ms=watermark_ms,
         input=given,
         novelty={arm: _novelty(tally, analysis, arm) for arm in analysis.arms[1:]},
+        caveats=[CAVEAT],
         places=place_rows(tally.recall, list_age_hours=analysis.list_age_hours, alpha=analysis.alpha),
     )
 
@@ -152,16 +155,16 @@ def _comparisons(tally: Tally, analysis: Analysis, arm: str) -> list[Comparison]
     p_values = [row.difference.p_value for row in (rows[n] for n in family) if row.difference]
     corrected = adjust(p_values, alpha=analysis.alpha, correction="holm" if len(family) < 10 else "benjamini-hochberg")
     for number, adjusted in zip(family, corrected, strict=True):
-        rows[number] = _at_level(tally, analysis, number, arm, rows[number], adjusted)
+        rows[number] = _at_level(tally, analysis, number, rows[number], adjusted, lambda key: True)
     return rows
 
 
 def _at_level(
-    tally: Tally, analysis: Analysis, number: int, arm: str, row: Comparison, adjusted: Adjusted
+    tally: Tally, analysis: Analysis, number: int, row: Comparison, adjusted: Adjusted, wanted: Wanted
 ) -> Comparison:
     """The intervals again at the level that belongs to the corrected test."""
     stricter = msgspec.structs.replace(analysis, alpha=adjusted.alpha)
-    again = _compare(tally, stricter, number, arm, lambda key: True)
+    again = _compare(tally, stricter, number, row.arm, wanted)
     return msgspec.structs.replace(row, difference=again.difference, lift=again.lift, adjusted=adjusted)
 
 
@@ -225,18 +228,40 @@ def _detectable(pair: Pair, alpha: float) -> float:
     return detectable_lift(pair.control, users=users, treatment_share=pair.treatment.count / users, alpha=alpha)
 
 
+def _all_segments(tally: Tally, analysis: Analysis) -> list[Segment]:
+    """By arm, then segment: one family, corrected by Benjamini-Hochberg."""
+    rows = [row for arm in analysis.arms[1:] for row in _segments(tally, analysis, arm)]
+    known = [n for n, row in enumerate(rows) if row.comparison.difference is not None]
+    p_values = [row.comparison.difference.p_value for row in rows if row.comparison.difference]
+    corrected = adjust(p_values, alpha=analysis.alpha, correction="benjamini-hochberg")
+    for at, adjusted in zip(known, corrected, strict=True):
+        row, wanted = rows[at].comparison, _of_segment(rows[at].segment)
+        stricter = _at_level(tally, analysis, primary(analysis), row, adjusted, wanted)
+        rows[at] = msgspec.structs.replace(rows[at], comparison=stricter)
+    return rows
+
+
+def _of_segment(name: str) -> Wanted:
+    return lambda key: key.cold is SEGMENTS[name]
+
+
 def _segments(tally: Tally, analysis: Analysis, arm: str) -> list[Segment]:
     number = primary(analysis)
-    rows = {
-        name: _compare(tally, analysis, number, arm, lambda key, cold=cold: key.cold is cold)  # type: ignore[misc]
-        for name, cold in SEGMENTS.items()
-    }
+    rows = {name: _large(_compare(tally, analysis, number, arm, _of_segment(name))) for name in SEGMENTS}
     found = _interaction(list(rows.values()), analysis.alpha)
     p_value = found.p_value if found else None
     return [
         Segment(segment=name, comparison=row, interaction_p_value=p_value, interaction=found)
         for name, row in rows.items()
     ]
+
+
+def _large(row: Comparison) -> Comparison:
+    """A segment of few readers has intervals that its test does not keep."""
+    if row.control and row.treatment and min(row.control.count, row.treatment.count) >= MIN_STRATUM_USERS:
+        return row
+    missing = row.missing or f"fewer than {MIN_STRATUM_USERS} readers in an arm"
+    return Comparison(metric=row.metric, role=row.role, estimand=row.estimand, arm=row.arm, missing=missing)
 
 
 def _interaction(rows: Sequence[Comparison], alpha: float) -> Interaction | None:

@@ -8,6 +8,7 @@ import msgspec
 from offline.experiments.balance import even_answers, even_history, even_outcomes, even_readers
 from offline.experiments.check import Check, Status
 from offline.experiments.definition import Analysis
+from offline.experiments.interference import interference
 from offline.experiments.moments import NotEnoughData
 from offline.experiments.sample_ratio import chi_square, sequential_p_values
 from offline.experiments.tally import Cell, Tally
@@ -55,6 +56,7 @@ def trust_checks(tally: Tally, analysis: Analysis, log: LogCounts, *, watermark_
         even_answers(log.answers, log.dropped, analysis),
         *even_outcomes(tally, analysis),
         *(even_history(tally, analysis, arm) for arm in analysis.arms[1:]),
+        *interference(tally, analysis),
         whole_weeks(tally, analysis, watermark_ms),
     ]
 

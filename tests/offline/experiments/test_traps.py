@@ -1,4 +1,7 @@
-"""The 21 traps of logged experiments (experiments.md): each fault is planted, and is named or does not mislead."""
+"""Traps 1 to 12 of logged experiments (experiments.md): each fault is planted, and is named or does not mislead.
+
+test_traps_reading.py has 13 to 21.
+"""
 
 from datetime import timedelta
 from pathlib import Path
@@ -10,46 +13,31 @@ import pyarrow.compute as pc
 import pytest
 import statsmodels.api as sm
 
-from offline.experiments.counting import DAY_MS
-from offline.experiments.definition import Analysis, Count, Metric, check_analysis
-from offline.experiments.fold import FoldCounts
-from offline.experiments.gates import Gates
-from offline.experiments.moments import Moments
-from offline.experiments.offpolicy import Log, diagnose, user_sums, value
+from offline.experiments.definition import Analysis
+from offline.experiments.fold import DAY_MS, FoldCounts, fold_users
 from offline.experiments.path import decide, path
-from offline.experiments.report import Report
 from offline.experiments.strata import estimate_pair
 from offline.experiments.tally import Tally, tally_users
-from schemas.errors import UsageError
-from schemas.experiment import Phase, check_experiments
-from schemas.exposure import Exposure
-from tests.offline.experiments import log_rows, worlds
-from tests.offline.experiments.folding import fold_users
+from schemas.experiment import Phase
+from tests.offline.experiments import worlds
 from tests.offline.experiments.log_rows import EXPERIMENT, HALVES, START, START_MS
 from tests.offline.experiments.trap_logs import (
     ANALYSIS,
-    CLICKED,
-    CTR,
+    DECLARED,
+    PLAIN,
     analysed,
     arm_rows,
     check_of,
     clicks_on,
+    inside_rows,
+    judgement,
     make_log,
     put,
     report_of,
     row_of,
-    tally_of,
 )
 
 replace = msgspec.structs.replace
-PLAIN = replace(ANALYSIS, metrics=(replace(CTR, cuped=False),), cold_signals=100)  # one stratum, no history
-
-
-DECLARED = log_rows.ANALYSIS
-
-
-def judgement(report: Report) -> str:
-    return report.verdicts["treatment"].judgement
 
 
 def test_01_the_error_is_that_of_readers_and_not_of_rows() -> None:
@@ -200,7 +188,9 @@ def test_07_repeated_lines_are_counted_once_and_the_trigger_must_be_logged_alike
 def test_08_readers_of_two_arms_are_in_no_metric_and_are_counted() -> None:
     exposures, outcomes = make_log(8, 3_000)
     wanted = [f"u0-{n}" for n in range(0, 3_000, 50)]
-    moved = exposures.filter(pc.and_(pc.is_in(exposures["user_id"], pa.array(wanted)), pa.array(_inside(exposures))))
+    moved = exposures.filter(
+        pc.and_(pc.is_in(exposures["user_id"], pa.array(wanted)), pa.array(inside_rows(exposures)))
+    )
     other = np.where(arm_rows(moved, "control"), "treatment", "control").tolist()
     again = put(put(moved, "arm", other), "exposure_id", [f"m{n}" for n in range(moved.num_rows)])
     report = report_of(
@@ -212,13 +202,6 @@ def test_08_readers_of_two_arms_are_in_no_metric_and_are_counted() -> None:
     assert row.control is not None
     assert row.treatment is not None
     assert row.control.count + row.treatment.count == 2_940
-
-
-def _inside(exposures: pa.Table) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
-    found: np.ndarray[tuple[int], np.dtype[np.bool_]] = pc.equal(exposures["experiment"], "path").to_numpy(
-        zero_copy_only=False
-    )
-    return found
 
 
 def test_09_a_ramp_is_analysed_by_phase() -> None:
@@ -295,181 +278,3 @@ def test_12_the_covariate_ends_before_the_first_exposure() -> None:
     moved = pc.if_else(treated, START_MS - DAY_MS, outcomes["occurred_at"])
     touched = put(put(outcomes, "occurred_at", moved), "request_id", [None] * outcomes.num_rows)
     assert check_of(report_of((exposures, touched)), "before the experiment").status == "warning"
-
-
-def test_13_cold_is_fixed_at_first_exposure_and_segments_are_compared_by_their_interaction() -> None:
-    exposures, outcomes = make_log(14, 3_000)
-    before = report_of((exposures, outcomes))
-    inside = _inside(exposures) & arm_rows(exposures, "treatment")
-    grown = exposures["reader_signals"].to_numpy() + inside * (exposures["position"].to_numpy() > 1) * 50
-    assert report_of((put(exposures, "reader_signals", grown), outcomes)).segments == before.segments
-    found = [report_of(make_log(1_400 + seed, 1_200, lift=0.12)) for seed in range(12)]
-    apart = [report for report in found if _one_of_two(report)]
-    different = [r for r in apart if (r.segments[0].interaction_p_value or 0) < 0.05]
-    assert len(apart) >= 4  # the lift is the same for cold and warm readers
-    assert len(different) < len(apart) / 2  # what counting significant segments says would be all of them
-
-
-def _one_of_two(report: Report) -> bool:
-    shown = [row.comparison.difference for row in report.segments]
-    return sum(found is not None and found.p_value < 0.05 for found in shown) == 1
-
-
-def test_14_a_triggered_effect_is_diluted_by_the_trigger_rate() -> None:
-    first, second = make_log(15, 2_500, lift=0.4), make_log(16, 2_500, prefix="w")
-    quiet = put(second[0], "triggered", [False] * second[0].num_rows)
-    log = (pa.concat_tables([first[0], quiet]), pa.concat_tables([first[1], second[1]]))
-    analysis = replace(PLAIN, metrics=(replace(CLICKED, role="primary", cuped=False),))
-    everyone = row_of(report_of(log, analysis), "clicks").difference
-    triggered = row_of(report_of(log, replace(analysis, only_triggered=True)), "clicks").difference
-    rest = row_of(report_of((quiet, second[1]), analysis), "clicks").difference
-    assert everyone is not None
-    assert triggered is not None
-    assert rest is not None
-    assert everyone.value == pytest.approx(0.5 * triggered.value + 0.5 * rest.value, rel=0.15)
-    assert abs(rest.value) < 2.5 * rest.standard_error  # the untriggered are an A/A test
-    assert triggered.value / triggered.standard_error > everyone.value / everyone.standard_error
-
-
-def test_15_half_weeks_are_named() -> None:
-    whole, half = (report_of(make_log(17, 1_000, days=days)) for days in (7, 10))
-    assert check_of(whole, "whole weeks").status == "passed"
-    assert check_of(half, "whole weeks").status == "warning"
-
-
-def test_16_arms_are_told_apart_by_model_and_source_and_no_two_experiments_share_them() -> None:
-    """Interference cannot be tested from one log; what can be kept: one experiment at a time, each row's origin."""
-    with pytest.raises(msgspec.ValidationError, match="source"):
-        msgspec.convert({"exposure_id": "a", "request_id": "a", "user_id": "a"} | _ROW, type=Exposure)
-    again = replace(EXPERIMENT, name="other")
-    with pytest.raises(UsageError, match="salt"):
-        check_experiments([EXPERIMENT, again])
-    with pytest.raises(UsageError, match="same time"):
-        check_experiments([EXPERIMENT, replace(again, salt="s2")])
-
-
-_ROW = {"triggered": True, "position": 1, "propensity": 1.0, "exposed_at": START_MS}
-
-
-def test_17_caps_are_those_of_all_arms_and_the_share_cut_is_told() -> None:
-    exposures, outcomes = make_log(18, 4_000)
-    shown = exposures.filter(pc.and_(pa.array(_inside(exposures)), pc.equal(exposures["position"], 1)))
-    seconds = 30.0 * np.random.default_rng(18).lognormal(0, 1, shown.num_rows)
-    dwell = put(clicks_on(shown, "dwell"), "value", np.where(np.arange(len(seconds)) == 0, 1e7, seconds))
-    capped = Metric(name="dwell", role="primary", numerator=Count(of="dwell", aggregate="sum", cap=0.99), cuped=False)
-    free = replace(capped, numerator=replace(capped.numerator, cap=None))
-    tables = (exposures, pa.concat_tables([outcomes, dwell]))
-    with_cap, without = (
-        row_of(report_of(tables, replace(PLAIN, metrics=(metric,))), "dwell") for metric in (capped, free)
-    )
-    assert with_cap.difference is not None
-    assert without.difference is not None
-    assert with_cap.difference.standard_error < 0.01 * without.difference.standard_error
-    assert with_cap.capped_share == pytest.approx(0.01, abs=0.002)
-    # three times the seconds in one arm: a cap of each arm's own would cut 1 % of both and leave the threefold
-    treated = pc.is_in(dwell["user_id"], exposures.filter(pa.array(arm_rows(exposures, "treatment")))["user_id"])
-    tripled = put(dwell, "value", seconds * np.where(treated.to_numpy(zero_copy_only=False), 3.0, 1.0))
-    folded = tally_of((exposures, tripled), replace(PLAIN, metrics=(capped,)))
-    cut = {arm: folded.total(lambda key, arm=arm: key.arm == arm).capped[0] for arm in HALVES}  # type: ignore[misc]
-    assert cut["treatment"] > 5 * cut["control"]
-    with pytest.raises(UsageError, match="no cap"):
-        check_analysis(replace(PLAIN, metrics=(replace(capped, quantile=0.5),)))
-
-
-def test_18_values_far_from_zero_keep_their_variance() -> None:
-    exposures, _ = make_log(19, 600)
-    first = exposures.filter(pc.and_(pa.array(_inside(exposures)), pc.equal(exposures["position"], 1)))
-    users = first.group_by("user_id", use_threads=False).aggregate([("exposure_id", "first"), ("exposed_at", "min")])
-    dwell = clicks_on(first.filter(pc.is_in(first["exposure_id"], users["exposure_id_first"])), "dwell")
-    seconds = 1e9 + np.random.default_rng(19).random(dwell.num_rows)  # squares differ in the 19th digit
-    metric = Metric(name="dwell", role="primary", numerator=Count(of="dwell", aggregate="sum"), cuped=False)
-    analysis = replace(PLAIN, metrics=(metric,))
-    found = row_of(report_of((exposures, put(dwell, "value", seconds)), analysis), "dwell").control
-    arm = dict(zip(first["user_id"].to_pylist(), first["arm"].to_pylist(), strict=True))
-    own = np.array([x for x, u in zip(seconds, dwell["user_id"].to_pylist(), strict=True) if arm[u] == "control"])
-    assert found is not None
-    assert found.count == len(own)
-    assert found.variance == pytest.approx(own.var(ddof=1) / len(own), rel=1e-4)
-
-
-def test_19_a_policy_is_judged_by_readers_behind_gates_and_the_log_s_own_value_comes_back() -> None:
-    drawn = np.random.default_rng(20)
-    user = np.repeat(np.arange(600), 12)
-    logging, other = np.array([0.5, 0.3, 0.2]), np.array([0.2, 0.3, 0.5])
-    item = drawn.choice(3, size=len(user), p=logging)
-    taste = drawn.gamma(1.5, 0.1, 600)[user] * np.array([0.5, 1.0, 1.5])[item]
-    reward = (drawn.random(len(user)) < np.minimum(1, taste)).astype(float)
-    zeros = np.zeros(len(user))
-    log = Log(
-        user=user.astype(float),
-        reward=reward,
-        propensity=logging[item],
-        target=other[item],
-        predicted=zeros,
-        predicted_target=zeros,
-    )
-    by_reader, by_row = (
-        value(Moments.of(user_sums(one)), "ips") for one in (log, replace(log, user=np.arange(len(user), dtype=float)))
-    )
-    assert by_reader.value == pytest.approx(by_row.value)
-    assert by_reader.standard_error > 1.2 * by_row.standard_error
-    own = value(Moments.of(user_sums(replace(log, target=log.propensity))), "ips")
-    assert own.value == pytest.approx(reward.mean())
-    gates = diagnose(Moments.of(user_sums(log)), float((log.target / log.propensity).max()), Gates())
-    assert gates.failures == ()
-    blind = replace(log, target=np.where(item == 2, 0.0, log.target))
-    assert "lacks support" in diagnose(Moments.of(user_sums(blind)), 1.0, Gates()).failures[0]
-    # what the other policy earns when it is really shown
-    item = drawn.choice(3, size=len(user), p=other)
-    shown = np.minimum(1, drawn.gamma(1.5, 0.1, 600)[user] * np.array([0.5, 1.0, 1.5])[item]).reshape(600, 12).mean(1)
-    apart = by_reader.value - shown.mean()
-    assert abs(apart) < 3 * np.hypot(by_reader.standard_error, shown.std() / np.sqrt(600))
-
-
-def test_20_one_primary_metric_and_a_family_that_is_corrected_with_its_intervals() -> None:
-    with pytest.raises(UsageError, match="exactly one"):
-        check_analysis(replace(PLAIN, metrics=(CTR, replace(CLICKED, role="primary"))))
-    with pytest.raises(UsageError, match="margin"):
-        check_analysis(replace(PLAIN, metrics=(CTR, replace(CLICKED, role="guardrail"))))
-    raw = corrected = 0
-    for seed in range(12):
-        report = worlds.report(worlds.users(2_000 + seed, 300, days=1))
-        rows = [row for row in report.comparisons if row.role == "secondary"]
-        for row in rows:
-            assert row.adjusted is not None
-            assert row.difference is not None
-            assert row.adjusted.rejected == (not row.difference.interval.holds(0.0))
-            assert row.adjusted.alpha < 0.05 or row.adjusted.rejected
-        raw += any(row.difference.p_value < 0.05 for row in rows if row.difference)
-        corrected += any(row.adjusted.rejected for row in rows if row.adjusted)
-    assert raw >= 1  # two of three metrics are the same one: few are ever below 5 %
-    assert corrected == 0
-
-
-@pytest.mark.parametrize("fault", ["no clicks", "one reader", "no impressions"])
-def test_21_what_cannot_be_computed_is_said_and_is_no_result(fault: str) -> None:
-    exposures, outcomes = make_log(21, 300)
-    if fault == "no clicks":
-        outcomes = outcomes.slice(0, 0)
-    elif fault == "one reader":
-        inside = exposures.filter(pa.array(arm_rows(exposures, "treatment")))
-        exposures = pc_without(
-            exposures, arm_rows(exposures, "treatment") & ~_is(exposures, inside["user_id"][0].as_py())
-        )
-    else:
-        exposures = put(exposures, "article_id", [None] * exposures.num_rows)
-    row = row_of(report_of((exposures, outcomes), PLAIN), "ctr")
-    assert row.difference is None
-    assert row.lift is None
-    assert row.belief is None
-    assert row.missing
-    assert judgement(report_of((exposures, outcomes), PLAIN)) in ("not enough data", "blocked")
-
-
-def pc_without(table: pa.Table, rows: "np.ndarray[tuple[int], np.dtype[np.bool_]]") -> pa.Table:
-    return table.filter(pa.array(~rows))
-
-
-def _is(table: pa.Table, user: str) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
-    found: np.ndarray[tuple[int], np.dtype[np.bool_]] = pc.equal(table["user_id"], user).to_numpy(zero_copy_only=False)
-    return found

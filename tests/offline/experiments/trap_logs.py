@@ -13,17 +13,17 @@ from numpy.typing import NDArray
 from offline.experiments.analyse import analyse
 from offline.experiments.caps import caps_of, count_values
 from offline.experiments.check import Check
-from offline.experiments.counting import DAY_MS
 from offline.experiments.definition import Analysis, Count, LogFiles, Metric
-from offline.experiments.fold import FoldCounts
+from offline.experiments.fold import DAY_MS, FoldCounts, fold_users
 from offline.experiments.report import Comparison, Report, build_report
 from offline.experiments.tally import Tally, tally_users
 from offline.experiments.trust import LogCounts
-from tests.offline.experiments.folding import fold_users
+from tests.offline.experiments import log_rows
 from tests.offline.experiments.log_rows import CLICKS, EXPERIMENT, IMPRESSIONS, START_MS
 
 PLACES, HISTORY_DAYS, WINDOW_DAYS = 4, 5, 2
 MINUTE_MS = 60_000
+_VERSIONS = ("model", "model_version", "prompt_version")
 Log = tuple[pa.Table, pa.Table]  # exposures, outcomes
 Numbers = NDArray[Any]
 
@@ -39,6 +39,11 @@ ANALYSIS = Analysis(
     log=LogFiles(check_assignment=False),
     metrics=(CTR, CLICKED, DWELL),
 )
+
+PLAIN = msgspec.structs.replace(  # one stratum, no history
+    ANALYSIS, metrics=(msgspec.structs.replace(CTR, cuped=False),), cold_signals=100
+)
+DECLARED = log_rows.ANALYSIS
 
 
 def make_log(
@@ -97,7 +102,7 @@ class _Requests(msgspec.Struct, frozen=True, eq=False):
         def rows(values: Any) -> Numbers:
             return np.repeat(np.asarray(values), PLACES)
 
-        count = len(places)
+        count, path = len(places), rows(self.inside & self.treatment)
         return pa.table(
             {
                 "exposure_id": [f"{r}:{p}" for r, p in zip(rows(requests), places, strict=True)],
@@ -112,11 +117,11 @@ class _Requests(msgspec.Struct, frozen=True, eq=False):
                 "position": places,
                 "article_id": [f"a{n % 97}" for n in range(count)],
                 "propensity": np.full(count, 1.0),
-                "source": pa.array(["student"] * count, pa.string()),
+                "source": pa.array(np.where(path, "student", "recent"), pa.string()),
                 "exclusive": np.zeros(count, dtype=bool),
                 "query_slot": pa.array(places - 1, pa.int64()),
                 "list_age_ms": np.full(count, 60_000),
-                **{name: pa.array(["s"] * count, pa.string()) for name in ("model", "model_version", "prompt_version")},
+                **{name: pa.array(np.where(path, "s", ""), pa.string()) for name in _VERSIONS},
                 "reader_signals": rows(np.where(self.cold, 1, 9)),
                 "exposed_at": rows(self.at),
             }
@@ -148,6 +153,16 @@ def arm_rows(exposures: pa.Table, arm: str) -> Numbers:
     """[n] of booleans: the rows of the experiment in this arm."""
     found: Numbers = pc.equal(exposures["arm"], arm).to_numpy(zero_copy_only=False)
     return found
+
+
+def inside_rows(exposures: pa.Table) -> Numbers:
+    """[n] of booleans: the rows of the experiment."""
+    found: Numbers = pc.equal(exposures["experiment"], "path").to_numpy(zero_copy_only=False)
+    return found
+
+
+def judgement(report: Report) -> str:
+    return report.verdicts["treatment"].judgement
 
 
 def tally_of(log: Log, analysis: Analysis = ANALYSIS, *, last_day: int = 30) -> Tally:
