@@ -13,13 +13,15 @@ import pyarrow.compute as pc
 import pytest
 import statsmodels.api as sm
 
+from offline.experiments.counting import DAY_MS
 from offline.experiments.definition import Analysis
-from offline.experiments.fold import DAY_MS, FoldCounts, fold_users
+from offline.experiments.fold import FoldCounts
 from offline.experiments.path import decide, path
 from offline.experiments.strata import estimate_pair
 from offline.experiments.tally import Tally, tally_users
 from schemas.experiment import Phase
 from tests.offline.experiments import worlds
+from tests.offline.experiments.folding import fold_users
 from tests.offline.experiments.log_rows import EXPERIMENT, HALVES, START, START_MS
 from tests.offline.experiments.trap_logs import (
     ANALYSIS,
@@ -188,9 +190,8 @@ def test_07_repeated_lines_are_counted_once_and_the_trigger_must_be_logged_alike
 def test_08_readers_of_two_arms_are_in_no_metric_and_are_counted() -> None:
     exposures, outcomes = make_log(8, 3_000)
     wanted = [f"u0-{n}" for n in range(0, 3_000, 50)]
-    moved = exposures.filter(
-        pc.and_(pc.is_in(exposures["user_id"], pa.array(wanted)), pa.array(inside_rows(exposures)))
-    )
+    chosen = pc.is_in(exposures["user_id"], pa.array(wanted))
+    moved = exposures.filter(pc.and_(chosen, pa.array(inside_rows(exposures))))
     other = np.where(arm_rows(moved, "control"), "treatment", "control").tolist()
     again = put(put(moved, "arm", other), "exposure_id", [f"m{n}" for n in range(moved.num_rows)])
     report = report_of(

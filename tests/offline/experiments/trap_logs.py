@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 from offline.experiments.analyse import analyse
 from offline.experiments.caps import caps_of, count_values
 from offline.experiments.check import Check
+from offline.experiments.counting import DAY_MS
 from offline.experiments.definition import Analysis, Count, LogFiles, Metric
-from offline.experiments.fold import DAY_MS, FoldCounts, fold_users
+from offline.experiments.fold import FoldCounts
 from offline.experiments.report import Comparison, Report, build_report
 from offline.experiments.tally import Tally, tally_users
 from offline.experiments.trust import LogCounts
 from tests.offline.experiments import log_rows
+from tests.offline.experiments.folding import fold_users
 from tests.offline.experiments.log_rows import CLICKS, EXPERIMENT, IMPRESSIONS, START_MS
 
 PLACES, HISTORY_DAYS, WINDOW_DAYS = 4, 5, 2
