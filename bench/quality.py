@@ -59,6 +59,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     seed: int
     news: str
     student: str
+    prompt_version: str  # that the student says it reads
     student_weight: float
     signal_weight: float
     seconds: float
@@ -87,6 +88,7 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     rows: list[Row]
     tuned: list[Tuned]
     student: str
+    prompt_version: str
 
 
 async def measure(plan: Plan, triton: str) -> Report:
@@ -106,6 +108,7 @@ async def measure(plan: Plan, triton: str) -> Report:
         seed=plan.simulation.seed,
         news=plan.news,
         student=widths[-1].student,
+        prompt_version=widths[-1].prompt_version,
         student_weight=plan.config.api.student_weight,
         signal_weight=plan.config.api.signal_weight,
         seconds=round(time.monotonic() - started, 1),
@@ -139,6 +142,7 @@ async def measure_gap(plan: Plan, gap: float, cache: VectorCache, student: Stude
         rows=await rows(task, reported, lists),
         tuned=await tune(task, tuning, lists, WEIGHTS) if lists and tuning else [],
         student=lists.version if lists else "none",
+        prompt_version=lists.prompt_version if lists else "",
     )
 
 
@@ -177,8 +181,9 @@ def show(report: Report) -> None:
     if report.tuned:
         output.print(_tuning_table(report.tuned))
     machine = report.machine
+    reads = f" that reads {report.prompt_version}" if report.prompt_version else ""
     output.print(
-        f"{report.news}; student {report.student}, weights {report.student_weight:g} : {report.signal_weight:g} "
+        f"{report.news}; student {report.student}{reads}, weights {report.student_weight:g} : {report.signal_weight:g} "
         f"(student : signals); seed {report.seed}; {machine.processor}, {machine.cores} cores; {report.seconds:.0f} s"
     )
 

@@ -27,8 +27,10 @@ from rich.table import Table
 from bench._machine import Machine, this_machine
 from keenstream.stack.folders import state_folder
 from keenstream.stack.triton import triton_server
+from offline.release.manifest import read_manifest
 from offline.release.models import ModelPaths, build_models
 from offline.release.repository import TEMPLATE_VERSION, TEMPLATES, assemble_repository
+from offline.release.shipped import SHIPPED, merge_shipped, read_shipped
 from offline.simulate import EVENTS_FILE, SimulationSettings, write_simulation
 from schemas.clients.models import Completion
 from schemas.clients.triton import TritonStudent, probe_student
@@ -36,7 +38,7 @@ from schemas.errors import UsageError
 from schemas.event import Event
 from schemas.names import Model
 from schemas.profile import UserProfile, fold_event
-from schemas.prompt import EXAMPLES, render_prompt
+from schemas.prompt import PromptVersion, known_prompt, render_prompt
 
 BATCH = 32
 DEADLINE_SECONDS = 600.0
@@ -105,9 +107,9 @@ def measure(scratch: Path, prompts: int, rounds: int, max_new_tokens: int) -> St
     """Both engines in turns on the same prompts, then the comparison of the lists."""
     console.print("building the models and the readers")
     paths = build_models(state_folder(), lambda step: None)
-    texts = _reader_prompts(scratch / "world", prompts * (rounds + 1))
+    texts = _reader_prompts(scratch / "world", prompts * (rounds + 1), _prompt_of(paths.student))
     warm, *batches = [texts[start : start + prompts] for start in range(0, len(texts), prompts)]
-    slow = _Engine("transformers", paths.student_hf, "f32", max_new_tokens)
+    slow = _Engine("transformers", _trained_weights(paths, scratch / "merged"), "f32", max_new_tokens)
     with _served(scratch / "auto", paths, "auto", max_new_tokens) as served:
         served(warm)
         rates = [(_timed(served, batch), _timed(slow, batch)) for batch in batches]
@@ -189,7 +191,23 @@ def _raised(error: Exception) -> str:
     raise error
 
 
-def _reader_prompts(folder: Path, count: int) -> list[str]:
+def _prompt_of(served: Path) -> PromptVersion:
+    manifest = read_manifest(served)
+    if manifest is None:
+        raise UsageError(f"{served} holds no served student: run `keenstream models build`")
+    return known_prompt(manifest.prompt_version)
+
+
+def _trained_weights(paths: ModelPaths, merged: Path) -> Path:
+    """What the served student was converted from: the base, or with the shipped adapter merged into it."""
+    shipped = read_shipped(SHIPPED)
+    if shipped is None:
+        return paths.student_hf
+    merge_shipped(shipped, SHIPPED, paths.student_hf, merged)
+    return merged
+
+
+def _reader_prompts(folder: Path, count: int, version: PromptVersion) -> list[str]:
     """Rendered profiles of `count` simulated readers."""
     write_simulation(folder, SimulationSettings(readers=2 * count, articles=500))
     profiles: dict[str, UserProfile] = {}
@@ -202,7 +220,7 @@ def _reader_prompts(folder: Path, count: int) -> list[str]:
     known = [profile for user, profile in profiles.items() if events[user] >= LEAST_EVENTS]
     if len(known) < count:
         raise UsageError(f"{len(known)} readers have enough events: ask for fewer prompts or rounds")
-    return [render_prompt(profile, EXAMPLES) for profile in known[:count]]
+    return [render_prompt(profile, version) for profile in known[:count]]
 
 
 if __name__ == "__main__":

@@ -25,8 +25,12 @@ def evaluate(
     examples: Annotated[
         Path | None, typer.Argument(help="Folder of `keenstream train prepare`; without it a world is simulated.")
     ] = None,
-    model: Annotated[list[str], typer.Option(help="NAME=FOLDER of a checkpoint, or NAME=FOLDER:examples-1.")] = [],  # noqa: B006
-    served: Annotated[list[str], typer.Option(help="NAME=HOST:PORT of a Triton, or NAME=HOST:PORT/bare-1.")] = [],  # noqa: B006
+    model: Annotated[
+        list[str], typer.Option(help="NAME=FOLDER of a run or checkpoint, or NAME=FOLDER:examples-1 to say its prompt.")
+    ] = [],  # noqa: B006
+    served: Annotated[
+        list[str], typer.Option(help="NAME=HOST:PORT of a Triton; it says itself which prompt it reads.")
+    ] = [],  # noqa: B006
     lists: Annotated[list[str], typer.Option(help="NAME=FILE of JSON Lines: user_id, completions.")] = [],  # noqa: B006
     samples: Annotated[int, typer.Option(min=1, max=32, help="Lists of each reader, for best-of-N.")] = 1,
     seeds: Annotated[int, typer.Option(min=1, help="Repetitions of what is random.")] = 3,
@@ -110,14 +114,16 @@ def _models(
     checkpoints: list[str], served: list[str], lists: list[str], writing: "Writing", device: str
 ) -> dict[str, "Write"]:
     from offline.evaluate.policies import ask_served, of_checkpoint, of_file, read_completions
+    from offline.evaluate.served_prompt import checkpoint_in
     from schemas.clients.triton import TritonStudent
 
     found: dict[str, Write] = {}
     for name, place in _named(checkpoints, "--model").items():
-        folder, prompt = _with_prompt(place, ":", "bare-1")
-        found[name] = partial(of_checkpoint, folder, prompt, device, writing)
+        given, prompt = _with_prompt(place, ":")
+        folder, own = checkpoint_in(given)
+        found[name] = partial(of_checkpoint, folder, prompt or own, device, writing)
     for name, place in _named(served, "--served").items():
-        address, prompt = _with_prompt(place, "/", "examples-1")
+        address, prompt = _with_prompt(place, "/")
         student = partial(TritonStudent, address, deadline_seconds=DEADLINE_SECONDS)
         found[name] = partial(ask_served, student, prompt, writing)
     for name, place in _named(lists, "--lists").items():
@@ -133,13 +139,13 @@ def _named(options: list[str], option: str) -> Mapping[str, str]:
     return {name: place for name, _, place in pairs}
 
 
-def _with_prompt(place: str, mark: str, default: "PromptVersion") -> tuple[str, "PromptVersion"]:
+def _with_prompt(place: str, mark: str) -> tuple[str, "PromptVersion | None"]:
     from schemas.prompt import BARE, EXAMPLES
 
     for version in (BARE, EXAMPLES):
         if place.endswith(f"{mark}{version}"):
             return place.removesuffix(f"{mark}{version}"), version
-    return place, default
+    return place, None
 
 
 def _write(evaluation: "Evaluation", out: Path) -> None:

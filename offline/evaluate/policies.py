@@ -11,6 +11,7 @@ import msgspec
 
 from offline.evaluate.answers import Answer, of_lists
 from offline.evaluate.held_out import HeldOutReader
+from offline.evaluate.served_prompt import prompt_of_served
 from offline.training.proposals import signal_texts
 from offline.training.rewards import Reward, best_of, composite, queries_of
 from schemas.clients.models import Completion, Student
@@ -72,9 +73,13 @@ def of_checkpoint(
 
 
 async def of_served(
-    student: Student, prompt: PromptVersion, writing: Writing, readers: Sequence[HeldOutReader], seed: int
+    student: Student, wanted: PromptVersion | None, writing: Writing, readers: Sequence[HeldOutReader], seed: int
 ) -> Completions:
-    """By a served model. UsageError when its weights were made for another prompt; otherwise raises its own error."""
+    """By a served model, with the prompt that it says it reads; raises the model's own error.
+
+    UsageError when `wanted` is named and its weights were made for another.
+    """
+    prompt = wanted or await prompt_of_served(student)
     prompts = [render_prompt(reader.profile, prompt) for reader in readers]
     rows: list[tuple[str, ...]] = [() for _ in readers]
     for first in (0, *range(1, writing.samples, SERVED_AT_ONCE)):
@@ -115,7 +120,7 @@ def best_lists(
 
 def ask_served(
     open_student: Callable[[], Student],
-    prompt: PromptVersion,
+    prompt: PromptVersion | None,
     writing: Writing,
     readers: Sequence[HeldOutReader],
     seed: int,

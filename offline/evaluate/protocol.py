@@ -14,6 +14,7 @@ import msgspec
 from offline.evaluate.held_out import HeldOutReader, Split, hold_out, pool_at
 from offline.evaluate.metrics import Estimate, estimate, ndcg_at_k, paired_difference, recall_at_k, reciprocal_rank
 from offline.evaluate.retrieval import ExactIndex, Finder, VectorCache
+from offline.evaluate.served_prompt import prompt_of_served
 from offline.evaluate.systems import (
     QueriesOf,
     Rank,
@@ -33,7 +34,7 @@ from offline.simulate.truth import ReaderTruth, reader_truth
 from schemas.article import Article, embedded_text
 from schemas.clients.models import Completion, Student
 from schemas.config import Config
-from schemas.prompt import EXAMPLES, render_prompt
+from schemas.prompt import PromptVersion, render_prompt
 from schemas.queries import parse_queries
 
 HISTORY_SHARE = 0.75  # of the simulated time
@@ -104,7 +105,8 @@ class Lists(msgspec.Struct, frozen=True):
     """What a student wrote for some readers; an empty list is an unusable one."""
 
     of_reader: dict[str, tuple[str, ...]]
-    version: str
+    version: str  # of the weights
+    prompt_version: str
 
     @property
     def unusable(self) -> float:
@@ -112,15 +114,21 @@ class Lists(msgspec.Struct, frozen=True):
 
 
 async def write_lists(student: Student, readers: Sequence[HeldOutReader], *, max_queries: int) -> Lists:
-    """As the stream does: greedy, and once more, sampled, for what could not be used. Raises the student's error."""
-    first = await _ask(student, readers, max_queries, 0)
+    """As the stream does: by the prompt that the model reads, greedy, and once more, sampled, for what cannot be used.
+
+    Raises the student's error.
+    """
+    prompt = await prompt_of_served(student)
+    first = await _ask(student, prompt, readers, max_queries, 0)
     again = [reader for reader in readers if not first.of_reader[reader.user_id]]
-    second = await _ask(student, again, max_queries, zlib.crc32(b"again"))
-    return Lists(first.of_reader | second.of_reader, first.version)
+    second = await _ask(student, prompt, again, max_queries, zlib.crc32(b"again"))
+    return Lists(first.of_reader | second.of_reader, first.version, prompt)
 
 
-async def _ask(student: Student, readers: Sequence[HeldOutReader], max_queries: int, seed: int) -> Lists:
-    answers = await student.write([render_prompt(reader.profile, EXAMPLES) for reader in readers], seed=seed)
+async def _ask(
+    student: Student, prompt: PromptVersion, readers: Sequence[HeldOutReader], max_queries: int, seed: int
+) -> Lists:
+    answers = await student.write([render_prompt(reader.profile, prompt) for reader in readers], seed=seed)
     found: dict[str, tuple[str, ...]] = {}
     version = ""
     for reader, answer in zip(readers, answers, strict=True):
@@ -128,7 +136,7 @@ async def _ask(student: Student, readers: Sequence[HeldOutReader], max_queries: 
             raise answer
         found[reader.user_id] = parse_queries(answer.texts[0], limit=max_queries)
         version = answer.model_version
-    return Lists(found, version)
+    return Lists(found, version, prompt)
 
 
 async def rows(task: Task, readers: Sequence[HeldOutReader], lists: Lists | None) -> list[Row]:

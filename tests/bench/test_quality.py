@@ -57,6 +57,7 @@ async def test_the_report_is_shown_and_survives_json(capsys: pytest.CaptureFixtu
         seed=7,
         news="built-in",
         student=measured.student,
+        prompt_version=measured.prompt_version,
         student_weight=0.5,
         signal_weight=1.0,
         seconds=1.0,
@@ -69,6 +70,7 @@ async def test_the_report_is_shown_and_survives_json(capsys: pytest.CaptureFixtu
     shown = capsys.readouterr().out
     assert all(row.system in shown and f"{row.recall_at_10.mean:.3f}" in shown for row in report.rows)
     assert "Recall@10 of tuning readers" in shown
+    assert "memory-student-1 that reads examples-1" in shown
 
 
 def test_broken_lines_of_a_feed_are_left_out(tmp_path: Path) -> None:

@@ -19,11 +19,13 @@ from offline.evaluate.protocol import (
     write_lists,
 )
 from offline.evaluate.retrieval import VectorCache
+from offline.evaluate.served_prompt import PROBE
 from offline.simulate import SimulationSettings
 from schemas.clients.memory_models import MemoryEmbedder, MemoryStudent
 from schemas.clients.models import Answer, Completion
 from schemas.config import Config
 from schemas.errors import Unavailable
+from schemas.prompt import BARE, EXAMPLES, PromptVersion, render_prompt
 
 SETTINGS = SimulationSettings(readers=200, articles=1_500, events_per_reader=25, days=8, gap=0.0)
 
@@ -36,13 +38,18 @@ def task() -> Task:
 class Scripted:
     """Says nothing usable to greedy requests and `canal news` to sampled ones."""
 
-    def __init__(self) -> None:
+    def __init__(self, prompt_version: str = "examples-1") -> None:
         self.seeds: list[int] = []
+        self.prompts: list[str] = []
+        self._prompt_version = prompt_version
 
     async def write(self, prompts: Sequence[str], *, samples: int = 1, seed: int = 0) -> list[Answer]:
+        if prompts == [PROBE]:
+            return [Completion(texts=("",), model_version="v1", prompt_version=self._prompt_version)]
         self.seeds.append(seed)
+        self.prompts += prompts
         text = "canal news" if seed else "http://spam"
-        return [Completion(texts=(text,), model_version="v1", prompt_version="examples-1") for _ in prompts]
+        return [Completion(texts=(text,), model_version="v1", prompt_version=self._prompt_version) for _ in prompts]
 
     async def close(self) -> None: ...
 
@@ -87,6 +94,19 @@ async def test_an_unusable_list_is_asked_for_once_more_sampled(task: Task) -> No
     assert [bool(seed) for seed in student.seeds] == [False, True]
     assert set(lists.of_reader.values()) == {("canal news",)}
     assert (lists.version, lists.unusable) == ("v1", 0.0)
+
+
+@pytest.mark.parametrize("version", [EXAMPLES, BARE])
+async def test_a_student_is_asked_by_the_prompt_that_it_reads(task: Task, version: PromptVersion) -> None:
+    readers, student = task.split.of("reported", 2), Scripted(version)
+    lists = await write_lists(student, readers, max_queries=5)
+    assert lists.prompt_version == version
+    assert student.prompts[:2] == [render_prompt(reader.profile, version) for reader in readers]
+
+
+async def test_a_student_of_a_prompt_that_this_code_lacks_is_not_judged(task: Task) -> None:
+    with pytest.raises(Unavailable, match="trained on the prompt 'bare-0'"):
+        await write_lists(Scripted("bare-0"), task.split.of("reported", 2), max_queries=5)
 
 
 async def test_a_student_that_is_away_is_an_error(task: Task) -> None:
