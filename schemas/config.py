@@ -40,6 +40,7 @@ class Triton(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     grpc_address: str = "127.0.0.1:8001"
     student_deadline_seconds: float = 60.0  # of one list, the wait for its batch included
     embedder_deadline_seconds: float = 10.0
+    cleaner_deadline_seconds: float = 1.0  # of 128 texts at most; then the rules alone have cleaned them
     ssl: bool = False
     ssl_ca_file: str = ""  # PEM; empty = the authorities that gRPC trusts
     ssl_certificate_file: str = ""
@@ -87,6 +88,10 @@ class Interests(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     list_ttl_seconds: float = 7 * 86_400.0
     breaker_failures: int = 3  # consecutive failed calls that open the circuit
     breaker_reset_seconds: float = 5.0
+    cleaner: bool = True  # ask the served cleaner about pages and searches; without one the rules alone decide
+    cleaner_signals: int = 16  # the latest pages, and as many searches, that it is asked about
+    cleaner_cache_texts: int = 100_000  # verdicts kept in each worker, about 200 bytes each
+    cleaner_retry_seconds: float = 30.0  # until it is asked again after `breaker_failures` failures
 
 
 class Articles(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -45,6 +45,7 @@ class Model:
 
     STUDENT: Final = "student"
     EMBEDDER: Final = "embedder"
+    CLEANER: Final = "cleaner"
 
 
 class Tensor:
@@ -58,6 +59,7 @@ class Tensor:
     PROMPT_VERSION: Final = "prompt_version"  # BYTES [1]: the prompt version these weights were made for
     TEXT: Final = "text"  # BYTES [1], UTF-8
     EMBEDDING: Final = "embedding"  # FP32 [384], unit length
+    NOISE: Final = "noise"  # FP32 [1]: probability that the text says nothing of its reader's interests
 
 
 EMBEDDING_DIMENSIONS: Final = 384

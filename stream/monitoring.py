@@ -28,6 +28,12 @@ RETRIES: Final = Counter("keenstream_retries_total", "Batches tried again becaus
 # signals and interests
 LISTS_WRITTEN: Final = Counter("keenstream_lists_total", "Query lists written", ["stage", "source"])
 LISTS_UNUSABLE: Final = Counter("keenstream_lists_unusable_total", "Unusable answers of the student", ["attempt"])
+TEXTS_JUDGED: Final = Counter(
+    "keenstream_texts_judged_total", "Texts of pages and searches by what the cleaner found", ["stage", "outcome"]
+)
+CLEANER_FALLBACKS: Final = Counter(
+    "keenstream_cleaner_fallbacks_total", "Batches cleaned by rules alone: the cleaner did not answer", ["stage"]
+)
 QUERIES_ERASED: Final = Counter("keenstream_queries_erased_total", "Erased readers whose queries are gone", ["stage"])
 REQUESTS_SKIPPED: Final = Counter("keenstream_requests_skipped_total", "Requests not answered", ["stage", "why"])
 FRESHNESS_SECONDS: Final = Histogram(

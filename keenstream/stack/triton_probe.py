@@ -28,6 +28,7 @@ def probe_text_model(grpc: str, model: str, tensor: str, output: str, text: str)
 _PROBES: Mapping[str, Callable[[str], None]] = {
     Model.STUDENT: lambda grpc: probe_text_model(grpc, Model.STUDENT, Tensor.PROMPT, Tensor.COMPLETION, "Queries:"),
     Model.EMBEDDER: lambda grpc: probe_text_model(grpc, Model.EMBEDDER, Tensor.TEXT, Tensor.EMBEDDING, "ready"),
+    Model.CLEANER: lambda grpc: probe_text_model(grpc, Model.CLEANER, Tensor.TEXT, Tensor.NOISE, "ready"),
 }
 
 

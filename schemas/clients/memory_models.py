@@ -1,7 +1,8 @@
 """The models' in-memory twins, for tests and for trying things out: no weights, no server, the same answers each time.
 
 `MemoryEmbedder` hashes words into dimensions, so texts that share words are near each other and nothing else is.
-`MemoryStudent` repeats the last texts of its prompt as a list. Neither has learnt anything: no figure of theirs counts.
+`MemoryStudent` repeats the last texts of its prompt as a list. `MemoryCleaner` knows a few words of log-in pages. None
+of them has learnt anything: no figure of theirs counts.
 """
 
 import hashlib
@@ -11,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.clients.models import Answer, Completion
+from schemas.clients.models import Answer, Completion, Verdicts
 from schemas.errors import PermanentError, RetryableError
 from schemas.names import EMBEDDING_DIMENSIONS
 from schemas.prompt import EXAMPLES
@@ -67,6 +68,29 @@ class MemoryEmbedder:
 
     async def version(self) -> str:
         return self._version
+
+    async def close(self) -> None:
+        return None
+
+
+class MemoryCleaner:
+    """Noise is what holds one of `words`. `failures` are raised first, one a call, as a part that is away would."""
+
+    def __init__(
+        self,
+        words: frozenset[str] = frozenset({"login", "password", "inbox", "cart"}),
+        version: str = "memory-cleaner-1",
+        failures: Sequence[RetryableError | PermanentError] = (),
+    ) -> None:
+        self._words, self._version, self._failures = words, version, list(failures)
+        self.asked: list[Sequence[str]] = []
+
+    async def judge(self, texts: Sequence[str]) -> Verdicts:
+        self.asked.append(tuple(texts))
+        if self._failures:
+            raise self._failures.pop(0)
+        noise = tuple(not self._words.isdisjoint(_WORD.findall(text.casefold())) for text in texts)
+        return Verdicts(noise=noise, model_version=self._version if texts else "")
 
     async def close(self) -> None:
         return None

@@ -1,7 +1,7 @@
-"""The models' contract: prompts to lists, texts to vectors.
+"""The models' contract: prompts to lists, texts to vectors, texts to verdicts.
 
-`Student` and `Embedder` are implemented by `triton` and by the in-memory twins in `memory_models`; one behaviour suite
-runs on both (`tests/contracts/test_models.py`).
+`Student`, `Embedder` and `Cleaner` are implemented by `triton` and by the in-memory twins in `memory_models`; one
+behaviour suite runs on both (`tests/contracts/test_models.py`).
 """
 
 from collections.abc import Sequence
@@ -47,6 +47,23 @@ class Embedder(Protocol):
 
     async def version(self) -> str:
         """Name and version of the weights; vectors of different versions must not be compared."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class Verdicts(msgspec.Struct, frozen=True, kw_only=True):
+    """What was found of some texts, in their order."""
+
+    noise: tuple[bool, ...]  # True: it says nothing of its reader's interests
+    model_version: str  # name and version of the weights
+
+
+class Cleaner(Protocol):
+    """Tells the texts of pages and searches that say nothing of a reader's interests."""
+
+    async def judge(self, texts: Sequence[str]) -> Verdicts:
+        """One verdict for each text. Raises RetryableError or PermanentError for the whole call."""
         ...
 
     async def close(self) -> None: ...

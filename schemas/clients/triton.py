@@ -23,11 +23,13 @@ from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
 from schemas.clients.access import Server, triton_headers, triton_options, triton_settings
-from schemas.clients.models import Answer, Completion
+from schemas.clients.models import Answer, Completion, Verdicts
 from schemas.errors import KeenstreamError, Overloaded, PermanentError, RetryableError, Unavailable
 from schemas.names import EMBEDDING_DIMENSIONS, Model, Tensor
 
 ATTEMPTS = 4
+JUDGED_CHARACTERS = 1_000  # of a text; the cleaner reads fewer
+NOISE_FROM = 0.5  # the threshold that training chose is in the cleaner's weights
 FIRST_WAIT_SECONDS = 0.1
 LONGEST_WAIT_SECONDS = 2.0
 SHORTEST_CALL_SECONDS = 0.001
@@ -49,9 +51,16 @@ class TritonModel:
     """One model of one server; connects at the first call, so that it can be made outside an event loop."""
 
     def __init__(
-        self, server: Server, model: str, *, deadline_seconds: float, clock: Callable[[], float] = time.monotonic
+        self,
+        server: Server,
+        model: str,
+        *,
+        deadline_seconds: float,
+        attempts: int = ATTEMPTS,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.address, self.model, self.deadline_seconds = triton_settings(server).grpc_address, model, deadline_seconds
+        self._attempts = attempts
         self._options, self._headers = triton_options(server), triton_headers(server)
         self._clock = clock
         self._client: InferenceServerClient | None = None
@@ -62,7 +71,7 @@ class TritonModel:
         async for attempt in AsyncRetrying(
             retry=retry_if_exception_type(RetryableError),
             wait=wait_random_exponential(multiplier=FIRST_WAIT_SECONDS, max=LONGEST_WAIT_SECONDS),
-            stop=stop_after_attempt(ATTEMPTS) | stop_before_delay(self.deadline_seconds),
+            stop=stop_after_attempt(self._attempts) | stop_before_delay(self.deadline_seconds),
             reraise=True,
         ):
             with attempt:
@@ -141,6 +150,30 @@ class TritonEmbedder:
         self._version = result.as_numpy(Tensor.MODEL_VERSION)[0, 0].decode()
         vectors: NDArray[np.float32] = result.as_numpy(Tensor.EMBEDDING)
         return vectors
+
+    async def close(self) -> None:
+        await self._model.close()
+
+
+class TritonCleaner:
+    """`Cleaner` on Triton, in requests of at most `rows` texts: the model's largest batch.
+
+    A failed call is not repeated: whoever asks goes on with the rules alone sooner than it would have waited.
+    """
+
+    def __init__(self, server: Server, *, deadline_seconds: float = 2.0, rows: int = 128) -> None:
+        self._model = TritonModel(server, Model.CLEANER, deadline_seconds=deadline_seconds, attempts=1)
+        self._rows = rows
+
+    async def judge(self, texts: Sequence[str]) -> Verdicts:
+        noise: list[bool] = []
+        version = ""
+        for start in range(0, len(texts), self._rows):
+            part = [_utf8(text[:JUDGED_CHARACTERS]) for text in texts[start : start + self._rows]]
+            result = await self._model.infer([_column(Tensor.TEXT, "BYTES", part)])
+            noise.extend(bool(share >= NOISE_FROM) for share in result.as_numpy(Tensor.NOISE)[:, 0])
+            version = result.as_numpy(Tensor.MODEL_VERSION)[0, 0].decode()
+        return Verdicts(noise=tuple(noise), model_version=version)
 
     async def close(self) -> None:
         await self._model.close()

@@ -1,4 +1,4 @@
-"""The student's query lists: render ▸ Triton `student` ▸ parse ▸ Triton `embedder` ▸ Milvus ▸ `query-lists`.
+"""The student's query lists: clean ▸ render ▸ Triton `student` ▸ parse ▸ Triton `embedder` ▸ Milvus ▸ `query-lists`.
 
 An unusable answer is asked for once more, sampled; after that the list says that the reader's own signals stand in.
 """
@@ -20,6 +20,7 @@ from schemas.prompt import PromptVersion, known_prompt, render_prompt
 from schemas.queries import QueryList, QueryRequest, parse_queries, signals_as_queries
 from stream import monitoring
 from stream.dead_letters import SourceRecord
+from stream.interests.cleaning import SignalCleaner
 from stream.interests.erasing import erase_readers
 from stream.interests.requests import Answered, read_requests
 from stream.interests.signals import embed_lists, logged, note_written
@@ -50,8 +51,10 @@ class ListWriter:
         clock_ms: Callable[[], int],
         prompt_version: PromptVersion,
         codecs: Codecs = JSON_CODECS,
+        cleaner: SignalCleaner | None = None,  # None: the rules alone clean
     ) -> None:
         self._settings = settings
+        self._cleaner = cleaner
         self._student = student
         self._embedder = embedder
         self._store = store
@@ -77,6 +80,7 @@ class ListWriter:
         self._answered.forget(requests.erased)
         await erase_readers(requests.erased, STUDENT_SLOTS, store=self._store, producer=self._producer, stage=STAGE)
         asked = self._answered.unanswered(requests.newest)
+        asked = await self._cleaner.clean(asked) if self._cleaner else asked
         while asked:
             chunk, asked = asked[: self._at_once], asked[self._at_once :]
             await self._answer(chunk)

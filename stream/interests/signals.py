@@ -18,6 +18,7 @@ from schemas.names import EMBEDDING_DIMENSIONS, Topic
 from schemas.queries import QueryList, QueryRequest, signals_as_queries
 from stream import monitoring
 from stream.dead_letters import SourceRecord
+from stream.interests.cleaning import SignalCleaner
 from stream.interests.erasing import erase_readers
 from stream.interests.requests import Answered, read_requests
 from stream.producer import Outgoing, Producer
@@ -37,8 +38,10 @@ class SignalWriter:
         producer: Producer,
         clock_ms: Callable[[], int],
         codecs: Codecs = JSON_CODECS,
+        cleaner: SignalCleaner | None = None,  # None: the rules alone clean
     ) -> None:
         self._settings = settings
+        self._cleaner = cleaner
         self._embedder = embedder
         self._store = store
         self._producer = producer
@@ -58,7 +61,8 @@ class SignalWriter:
         self._answered.forget(requests.erased)
         await erase_readers(requests.erased, SIGNAL_SLOTS, store=self._store, producer=self._producer, stage=STAGE)
         asked = self._answered.unanswered(requests.newest)
-        lists = [self._list(request, now_ms) for request in asked]
+        cleaned = await self._cleaner.clean(asked) if self._cleaner else asked
+        lists = [self._list(request, now_ms) for request in cleaned]
         vectors = await embed_lists(self._embedder, [row.signals for row in lists])
         await self._store.write_user_queries(
             [signal_write(row, found) for row, found in zip(lists, vectors, strict=True)]

@@ -8,7 +8,7 @@ from typing import Any
 
 from schemas.clients.breaker import Breaker, GuardedStudent
 from schemas.clients.milvus import MilvusStore
-from schemas.clients.triton import TritonEmbedder, TritonStudent
+from schemas.clients.triton import TritonCleaner, TritonEmbedder, TritonStudent
 from schemas.codecs import Codecs, open_codecs
 from schemas.config import Config
 from schemas.names import App, Topic
@@ -16,6 +16,7 @@ from schemas.prompt import EXAMPLES
 from stream.clock import now_ms
 from stream.dead_letters import SourceRecord
 from stream.interests import lists, signals
+from stream.interests.cleaning import SignalCleaner
 from stream.interests.lists import ListWriter
 from stream.interests.signals import SignalWriter
 from stream.producer import KafkaProducer
@@ -56,7 +57,8 @@ def _run(config: Config, app_id: str, stage: str, open_parts: Open, data_folder:
 
 async def _open_signals(config: Config, codecs: Codecs, parts: AsyncExitStack) -> Process:
     store, embedder, producer = await _open_sinks(config, parts)
-    return SignalWriter(config.interests, embedder, store, producer, now_ms, codecs).process
+    cleaner = _open_cleaner(config, signals.STAGE, parts)
+    return SignalWriter(config.interests, embedder, store, producer, now_ms, codecs, cleaner).process
 
 
 async def _open_lists(config: Config, codecs: Codecs, parts: AsyncExitStack) -> Process:
@@ -66,7 +68,18 @@ async def _open_lists(config: Config, codecs: Codecs, parts: AsyncExitStack) -> 
     settings = config.interests
     breaker = Breaker(failures=settings.breaker_failures, reset_seconds=settings.breaker_reset_seconds)
     guarded = GuardedStudent(student, breaker)
-    return ListWriter(settings, guarded, embedder, store, producer, now_ms, EXAMPLES, codecs).process
+    cleaner = _open_cleaner(config, lists.STAGE, parts)
+    return ListWriter(settings, guarded, embedder, store, producer, now_ms, EXAMPLES, codecs, cleaner).process
+
+
+def _open_cleaner(config: Config, stage: str, parts: AsyncExitStack) -> SignalCleaner | None:
+    settings = config.interests
+    if not settings.cleaner:
+        return None
+    cleaner = TritonCleaner(config.triton, deadline_seconds=config.triton.cleaner_deadline_seconds)
+    parts.push_async_callback(cleaner.close)
+    breaker = Breaker(failures=settings.breaker_failures, reset_seconds=settings.cleaner_retry_seconds)
+    return SignalCleaner(settings, cleaner, breaker, stage)
 
 
 async def _open_sinks(config: Config, parts: AsyncExitStack) -> tuple[MilvusStore, TritonEmbedder, KafkaProducer]:

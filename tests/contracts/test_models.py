@@ -1,13 +1,13 @@
-"""What `Student` and `Embedder` promise, on the in-memory twins and on the real Triton with the real small models."""
+"""What `Student`, `Embedder` and `Cleaner` promise, on the in-memory twins and on the real Triton with the real small models."""
 
 from collections.abc import AsyncIterator, Callable
 
 import numpy as np
 import pytest
 
-from schemas.clients.memory_models import MemoryEmbedder, MemoryStudent
-from schemas.clients.models import Completion, Embedder, Student
-from schemas.clients.triton import TritonEmbedder, TritonStudent
+from schemas.clients.memory_models import MemoryCleaner, MemoryEmbedder, MemoryStudent
+from schemas.clients.models import Cleaner, Completion, Embedder, Student
+from schemas.clients.triton import TritonCleaner, TritonEmbedder, TritonStudent
 from schemas.errors import PermanentError
 from schemas.names import EMBEDDING_DIMENSIONS
 from schemas.prompt import known_prompt
@@ -35,6 +35,17 @@ async def embedder(request: pytest.FixtureRequest) -> AsyncIterator[Embedder]:
     make: dict[str, Callable[[], Embedder]] = {
         "memory": MemoryEmbedder,
         "triton": lambda: TritonEmbedder(request.getfixturevalue("triton")),
+    }
+    made = make[request.param]()
+    yield made
+    await made.close()
+
+
+@pytest.fixture(params=IMPLEMENTATIONS)
+async def cleaner(request: pytest.FixtureRequest) -> AsyncIterator[Cleaner]:
+    make: dict[str, Callable[[], Cleaner]] = {
+        "memory": MemoryCleaner,
+        "triton": lambda: TritonCleaner(request.getfixturevalue("triton"), deadline_seconds=30.0),
     }
     made = make[request.param]()
     yield made
@@ -121,3 +132,25 @@ async def test_the_version_names_the_weights(embedder: Embedder) -> None:
     version = await embedder.version()
     assert version
     assert await embedder.version() == version
+
+
+async def test_noise_is_told_from_an_interest_in_the_order_asked(cleaner: Cleaner) -> None:
+    texts = ["facebook login", "brisket rub", "shopping cart", "Senate passes bill on chip subsidies"] * 50
+    verdicts = await cleaner.judge(texts)  # more than one batch
+    assert verdicts.noise == (True, False, True, False) * 50
+    assert verdicts.model_version
+
+
+async def test_the_same_text_gets_the_same_verdict_alone(cleaner: Cleaner) -> None:
+    alone = await cleaner.judge(["facebook login"])
+    assert alone == await cleaner.judge(["facebook login"])
+    assert alone.noise == (True,)
+
+
+async def test_no_texts_no_verdicts(cleaner: Cleaner) -> None:
+    assert (await cleaner.judge([])).noise == ()
+
+
+@pytest.mark.parametrize("odd", ["", " \n", "\ud800", "word " * 200_000])
+async def test_any_text_has_a_verdict(cleaner: Cleaner, odd: str) -> None:
+    assert len((await cleaner.judge([odd, "brisket rub"])).noise) == 2

@@ -5,7 +5,7 @@ from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig, ModelQueue
 from offline.release.repository import CONFIGURATION, TEMPLATE_VERSION, TEMPLATES
 from schemas.names import EMBEDDING_DIMENSIONS, Model, Tensor
 
-MODELS = [Model.STUDENT, Model.EMBEDDER]
+MODELS = [Model.STUDENT, Model.EMBEDDER, Model.CLEANER]
 
 
 def configuration(model: str) -> ModelConfig:
@@ -38,6 +38,12 @@ def test_embedder_tensors_are_those_of_names() -> None:
         Tensor.EMBEDDING: ("TYPE_FP32", [EMBEDDING_DIMENSIONS]),
         Tensor.MODEL_VERSION: ("TYPE_STRING", [1]),
     }
+
+
+def test_cleaner_tensors_are_those_of_names() -> None:
+    cleaner = configuration(Model.CLEANER)
+    assert tensors(cleaner.input) == {Tensor.TEXT: ("TYPE_STRING", [1])}
+    assert tensors(cleaner.output) == {Tensor.NOISE: ("TYPE_FP32", [1]), Tensor.MODEL_VERSION: ("TYPE_STRING", [1])}
 
 
 @pytest.mark.parametrize("model", MODELS)

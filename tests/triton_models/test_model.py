@@ -1,4 +1,4 @@
-"""The converters of both models on their own, with doubles for the engine and for Triton's stub."""
+"""The converters of the models on their own, with doubles for the engine and for Triton's stub."""
 
 from collections.abc import Sequence
 from types import ModuleType
@@ -14,6 +14,8 @@ with served_code("student", triton_python_backend_utils=backend_module()):
     student: ModuleType = load("model")
 with served_code("embedder", triton_python_backend_utils=backend_module()):
     embedder: ModuleType = load("model")
+with served_code("cleaner", triton_python_backend_utils=backend_module()):
+    cleaner: ModuleType = load("model")
 
 
 class Echo:
@@ -31,6 +33,10 @@ class Echo:
     def encode(self, texts: Sequence[str]) -> Any:
         self.batches.append(len(texts))
         return np.array([[float(text)] * 384 for text in texts], np.float32)
+
+    def judge(self, texts: Sequence[str]) -> Any:
+        self.batches.append(len(texts))
+        return np.array([float(text) for text in texts], np.float32)
 
 
 @pytest.fixture
@@ -88,3 +94,16 @@ def test_the_embedder_encodes_a_batch_at_once_and_a_bad_text_fails_alone(vectors
     assert first.outputs["embedding"][:, 0].tolist() == [1]
     assert last.outputs["embedding"][:, 0].tolist() == [2, 3]
     assert last.outputs["model_version"].tolist() == [[b"mini-1"]] * 2
+
+
+def test_the_cleaner_judges_a_batch_at_once_and_a_bad_text_fails_alone() -> None:
+    served = cleaner.TritonPythonModel()
+    served.engine, served.model_version = Echo(), b"clean-1"
+    first, bad, last = served.execute([request(text=[b"0.5"]), request(text=[b"\xff"]), request(text=[b"0", b"1"])])
+    assert served.engine.batches == [3]
+    assert bad.error.code == TritonError.INVALID_ARG
+    assert first.outputs["noise"].tolist() == [[0.5]]
+    assert last.outputs["noise"].tolist() == [[0.0], [1.0]]
+    assert last.outputs["model_version"].tolist() == [[b"clean-1"]] * 2
+    (broken,) = served.execute([request(text=[b"no number"])])
+    assert broken.error.code == TritonError.INTERNAL
