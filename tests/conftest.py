@@ -116,9 +116,9 @@ def served_prompt(model_repository: Path) -> str:
 def triton_node(tmp_path_factory: pytest.TempPathFactory, model_repository: Path) -> "Iterator[TritonServer]":
     from keenstream.stack.triton import triton_server
     from keenstream.stack.triton_probe import probe_triton
-    from schemas.names import Model
+    from offline.release.repository import served_models
 
-    models = (Model.STUDENT, Model.EMBEDDER)
+    models = served_models(model_repository)
     folder = tmp_path_factory.mktemp("triton")
     with triton_server(folder, model_repository, models, probe=lambda grpc: probe_triton(grpc, models)) as server:
         yield server

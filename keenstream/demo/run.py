@@ -25,11 +25,12 @@ from keenstream.stack.folders import demo_folder, state_folder
 from keenstream.stack.loop import loop_workers
 from keenstream.stack.options import StackOptions
 from keenstream.stack.state import RunState
+from offline.release.repository import served_models
 from offline.simulate import ARTICLES_FILE, EVENTS_FILE, SimulationSettings, write_simulation
 from schemas.article import Article
 from schemas.config import Config, load_config
 from schemas.errors import Unavailable
-from schemas.names import App, Model, Topic
+from schemas.names import App, Topic
 from stream.consumer_lag import consumer_lag
 from stream.feeds.jsonl import read_articles, read_events
 
@@ -85,9 +86,7 @@ def run_demo(options: DemoOptions) -> DemoSummary:
     _start_from_nothing(home)
     config = _demo_config()
     console.print("[bold]1/4[/] starting Kafka, Triton, Milvus and the workers")
-    stack = StackOptions(
-        repository=str(repository), models=(Model.STUDENT, Model.EMBEDDER), workers=loop_workers(config)
-    )
+    stack = StackOptions(repository=str(repository), models=served_models(repository), workers=loop_workers(config))
     watcher = _PartsSeen()
     with running_stack(home, stack, config, watch=watcher, keep=options.keep) as state:
         ready = time.monotonic()

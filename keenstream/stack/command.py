@@ -78,7 +78,6 @@ def _start(home: Path, models: bool, workers: bool, quiet: bool) -> RunState:
     from keenstream.stack.control import up as start
     from keenstream.stack.loop import loop_workers
     from keenstream.stack.options import StackOptions
-    from schemas.names import Model
 
     def say(text: str) -> None:
         if not quiet:
@@ -88,9 +87,10 @@ def _start(home: Path, models: bool, workers: bool, quiet: bool) -> RunState:
     options = StackOptions(workers=loop_workers(config, with_models=models) if workers else ())
     if models:
         from offline.release.models import build_models
+        from offline.release.repository import served_models
 
         repository = build_models(home, say).repository
-        options = replace(options, repository=str(repository), models=(Model.STUDENT, Model.EMBEDDER))
+        options = replace(options, repository=str(repository), models=served_models(repository))
     return start(home, options, config, watch=_Changes(say).show)
 
 

@@ -6,7 +6,7 @@ from tritonclient.utils import InferenceServerException
 
 from schemas.clients.access import Server, triton_headers, triton_options, triton_settings
 from schemas.clients.models import Completion
-from schemas.clients.triton import TritonEmbedder, TritonStudent, as_keenstream_error
+from schemas.clients.triton import TritonCleaner, TritonEmbedder, TritonStudent, as_keenstream_error
 from schemas.errors import KeenstreamError
 from schemas.names import Model
 
@@ -60,6 +60,12 @@ async def served_versions(name: str, server: Server, deadline_seconds: float) ->
             return await embedder.version(), ""
         finally:
             await embedder.close()
+    if name == Model.CLEANER:
+        cleaner = TritonCleaner(server, deadline_seconds=deadline_seconds)
+        try:
+            return (await cleaner.judge([PROBE])).model_version, ""
+        finally:
+            await cleaner.close()
     if name != Model.STUDENT:
         return "", ""
     student = TritonStudent(server, deadline_seconds=deadline_seconds)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import msgspec
 
+from offline.release.cleaner import build_cleaner
 from offline.release.embedder import build_embedder
 from offline.release.repository import assemble_repository
 from offline.release.student import Progress, build_student
@@ -21,6 +22,7 @@ class ModelPaths(msgspec.Struct, frozen=True, kw_only=True):
     student_hf: Path  # float32 weights, to train from
     student: Path  # what the OpenVINO engine loads
     embedder: Path
+    cleaner: Path
     repository: Path  # what Triton is started with
 
     @classmethod
@@ -31,6 +33,7 @@ class ModelPaths(msgspec.Struct, frozen=True, kw_only=True):
             student_hf=models / "student-hf",
             student=models / "student",
             embedder=models / "embedder",
+            cleaner=models / "cleaner",
             repository=models / "repository",
         )
 
@@ -42,6 +45,9 @@ def build_models(home: Path, progress: Progress) -> ModelPaths:
         os.environ.setdefault(name, quiet)
     build_student(paths.student_hf, paths.student, paths.cache, progress)
     build_embedder(paths.embedder, progress)
+    weights = {Model.STUDENT: paths.student, Model.EMBEDDER: paths.embedder}
+    if build_cleaner(paths.cleaner, progress):
+        weights[Model.CLEANER] = paths.cleaner
     progress("putting the model repository together")
-    assemble_repository(paths.repository, {Model.STUDENT: paths.student, Model.EMBEDDER: paths.embedder})
+    assemble_repository(paths.repository, weights)
     return paths

@@ -25,7 +25,7 @@ def assemble_repository(
     May be repeated at any time, also beside a running server: a version appears whole, other versions stay.
     `parameters` replaces values of the model's configuration, by model and name.
     """
-    if wrong := set(weights) - {Model.STUDENT, Model.EMBEDDER}:
+    if wrong := set(weights) - {Model.STUDENT, Model.EMBEDDER, Model.CLEANER}:
         raise UsageError(f"no template for {', '.join(sorted(wrong))} in {TEMPLATES}")
     for model, folder in weights.items():
         add_version(target, model, folder, version=version, parameters=(parameters or {}).get(model, {}))
@@ -52,6 +52,11 @@ def add_version(target: Path, model: str, weights: Path, *, version: int, parame
         written.write_text(configuration, encoding="utf-8")
         written.replace(target / model / CONFIGURATION)
     return place
+
+
+def served_models(repository: Path) -> tuple[str, ...]:
+    """The models that a server of `repository` can load."""
+    return tuple(sorted(place.parent.name for place in repository.glob(f"*/{CONFIGURATION}")))
 
 
 def set_parameters(configuration: str, parameters: Parameters) -> str:

@@ -10,13 +10,14 @@ from typing import Any
 import msgspec
 
 from offline.training.bases import Base, save_model
-from offline.training.callbacks import Around, Measure, held_out_scores, stopping_on_interrupt
+from offline.training.callbacks import Around, Measure, best_scores, held_out_scores, stopping_on_interrupt
 from offline.training.gates import Gates, GateSettings
 from offline.training.manifest import RunManifest
 from offline.training.progress import Watch
 from offline.training.run import Run, Tell
 from offline.training.trainer_arguments import quiet_libraries
 from schemas.errors import KeenstreamError
+from schemas.secret import Secret
 
 
 class SliceOver(KeenstreamError):
@@ -31,9 +32,11 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     tell: Tell
     now_ms: int
     until: float | None = None  # of time.monotonic(): end the slice after the step that runs then
+    judge_key: Secret = Secret()  # of an LLM judge
 
 
 MakeTrainer = Callable[[Path], Any]  # the folder that it saves into -> a trainer of trl
+Conclude = Callable[[Any], dict[str, float]]  # the trained model -> scores for the manifest
 
 
 def train_stage(
@@ -46,8 +49,9 @@ def train_stage(
     measure: Measure | None = None,
     measure_every: int = 0,
     scores: dict[str, float] | None = None,
+    conclude: Conclude | None = None,
 ) -> RunManifest:
-    """Train to the end of the stage and keep the model in the run's folder."""
+    """Train to the end of the stage and keep the model in the run's folder; `conclude` may still change it."""
     from transformers import PrinterCallback
 
     quiet_libraries()
@@ -55,7 +59,8 @@ def train_stage(
     with stopping_on_interrupt(session.until) as stop:
         # a stage without gates keeps its limits open: only GRPO's measures have them
         watched = Gates(gates or GateSettings())
-        around = Around(run, watched, stop, session.watch, measure=measure, measure_every=measure_every)
+        keep = (lambda model, folder: save_model(base._replace(model=model), folder)) if gates else None
+        around = Around(run, watched, stop, session.watch, measure=measure, measure_every=measure_every, keep=keep)
         trainer = make_trainer(run.checkpoints.staging)
         trainer.remove_callback(PrinterCallback)
         trainer.add_callback(around)
@@ -64,7 +69,10 @@ def train_stage(
         if steps < trainer.state.max_steps and not around.reason:
             raise _unfinished(run, steps, trainer.state.max_steps, interrupted=stop.wished)
     trained = base._replace(model=trainer.accelerator.unwrap_model(trainer.model))
-    found = (scores or {}) | held_out_scores(run)
+    found = (scores or {}) | held_out_scores(run) | (conclude(trained.model) if conclude else {})
+    if around.reason and (best := run.best.measured()):
+        session.tell(f"kept are the weights of step {best.step}, the best on held-out readers")
+        return run.finish(run.best.copy_to, steps=steps, reason=around.reason, scores=found | best_scores(best))
     return run.finish(lambda folder: save_model(trained, folder), steps=steps, reason=around.reason, scores=found)
 
 
