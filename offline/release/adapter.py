@@ -118,19 +118,33 @@ def _pairs(trained: Any, base: Any) -> Iterator[tuple[str, Any, Any]]:
 
 def _set(module: Any, difference: Any, rank: int) -> float:
     """Write `difference` into the adapter of `module`; the squared norm of what did not fit."""
-    import torch
-
     if difference.ndim == 1:
         module.modules_to_save[DEFAULT].weight.data += difference
         return 0.0
-    left, values, right = torch.linalg.svd(difference, full_matrices=False)
-    root, kept = values[:rank].sqrt(), len(values[:rank])
-    up, down = left[:, :rank] * root, root[:, None] * right[:rank]
+    up, down = low_rank(difference, rank)
     embedding = DEFAULT in module.lora_embedding_A
     first = module.lora_embedding_A[DEFAULT] if embedding else module.lora_A[DEFAULT].weight
     second = module.lora_embedding_B[DEFAULT] if embedding else module.lora_B[DEFAULT].weight
     first.data.zero_()
     second.data.zero_()
-    first.data[:kept] = up.T if embedding else down
-    second.data[:, :kept] = down.T if embedding else up
-    return float(values[rank:].square().sum())
+    first.data[: len(down)] = up.T if embedding else down
+    second.data[:, : len(down)] = down.T if embedding else up
+    return float((difference - up @ down).square().sum())
+
+
+def low_rank(matrix: Any, rank: int) -> tuple[Any, Any]:
+    """`up` [rows, rank] and `down` [rank, columns], whose product is the best of that rank.
+
+    By the eigenvectors of the smaller Gram matrix: a hundred times quicker than a singular value decomposition of the
+    table of tokens. Both factors get a share of each singular value, so that float16 holds both.
+    """
+    import torch
+
+    if matrix.shape[0] > matrix.shape[1]:
+        up, down = low_rank(matrix.T, rank)
+        return down.T, up.T
+    wide = matrix.double()
+    vectors = torch.linalg.eigh(wide @ wide.T).eigenvectors[:, -rank:]  # the greatest come last
+    down = vectors.T @ wide
+    root = down.norm(dim=1).sqrt().clamp_min(torch.finfo(torch.float16).tiny)
+    return (vectors * root).float(), (down / root[:, None]).float()

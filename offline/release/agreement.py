@@ -8,7 +8,7 @@ import msgspec
 from schemas.errors import KeenstreamError, UsageError
 from schemas.queries import parse_queries
 
-VALID_LOSS = 0.02  # share of the lists that may become unusable by the conversion
+VALID_LOSS = 0.02  # share of the lists that may become unusable by the conversion; one list always may
 
 
 class Agreement(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,7 +37,7 @@ def agreement(trained: Sequence[str], served: Sequence[str]) -> Agreement:
 
 def check_agreement(found: Agreement, least_overlap: float) -> Agreement:
     """`found`, or an error saying what the conversion broke."""
-    if found.valid < found.valid_before - VALID_LOSS:
+    if round((found.valid_before - found.valid) * found.lists) > max(1.0, VALID_LOSS * found.lists):
         raise KeenstreamError(
             f"{found.valid:.0%} of {found.lists} served lists are usable, {found.valid_before:.0%} were as trained: "
             "the conversion broke the model"
