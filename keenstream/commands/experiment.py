@@ -243,12 +243,11 @@ def _quick_interrupt() -> Iterator[None]:
     """Ends the process after a Ctrl-C, when all that was written is gone again: Beam's threads go on, and taking the
     interpreter from under them prints what they were at."""
     import os
-    import sys
 
     from keenstream.cli import INTERRUPTED
 
     try:
         yield
     except KeyboardInterrupt:
-        print("Interrupted.", file=sys.stderr, flush=True)
+        typer.echo("Interrupted.", err=True)
         os._exit(INTERRUPTED)

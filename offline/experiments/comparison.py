@@ -42,7 +42,8 @@ class Lift(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NonInferiority(msgspec.Struct, frozen=True, kw_only=True):
-    """`low` is the one-sided bound of the relative change; above -margin the guardrail holds."""
+    """`low` is the one-sided bound of the relative change on the side of harm: an upper one where lower is better. The
+    guardrail holds when the change is shown to stay within the margin on that side."""
 
     margin: float  # share of the control mean
     low: float
@@ -88,19 +89,24 @@ def log_ratio(control: Estimate, treatment: Estimate) -> Estimate:
     return Estimate(value=value, variance=_log_variance(pair), count=count, unadjusted=value)
 
 
-def non_inferiority(control: Estimate, treatment: Estimate, *, margin: float, alpha: float = 0.05) -> NonInferiority:
-    """One-sided: has the metric lost less than `margin` (a share of the control mean)? Higher must be better.
+def non_inferiority(
+    control: Estimate, treatment: Estimate, *, margin: float, alpha: float = 0.05, higher_is_better: bool = True
+) -> NonInferiority:
+    """One-sided: has the metric got worse by less than `margin` (a share of the control mean)?
 
-    The control's own error enters through the margin: the statistic is treatment - (1 - margin) control.
+    The control's own error enters through the margin: the statistic is treatment - (1 - margin) control, or
+    (1 + margin) control - treatment where lower is better.
     """
-    kept = 1 - margin
+    side = 1 if higher_is_better else -1
+    kept = 1 - side * margin
     error = math.sqrt(treatment.variance + kept**2 * control.variance)
     if error == 0 or control.value <= 0:
         raise NotEnoughData("no variation, or a control mean that is not positive")
     degrees = _degrees(control, treatment)
-    p_value = float(stats.t.sf((treatment.value - kept * control.value) / error, degrees))
-    low = relative_lift(control, treatment, alpha=2 * alpha, method="fieller").interval.low
-    return NonInferiority(margin=margin, low=low, p_value=p_value, holds=p_value < alpha)
+    p_value = float(stats.t.sf(side * (treatment.value - kept * control.value) / error, degrees))
+    ends = relative_lift(control, treatment, alpha=2 * alpha, method="fieller").interval
+    worst = ends.low if higher_is_better else ends.high
+    return NonInferiority(margin=margin, low=worst, p_value=p_value, holds=p_value < alpha)
 
 
 class _Pair(msgspec.Struct, frozen=True):

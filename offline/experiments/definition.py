@@ -16,6 +16,7 @@ Role = Literal["primary", "secondary", "guardrail"]
 Counted = Literal["click", "dwell", "visit", "impression", "request"]
 Aggregate = Literal["count", "sum", "any", "days", "articles"]
 Decision = Literal["confidence-sequence", "group-sequential", "fixed"]
+Correction = Literal["holm", "benjamini-hochberg"]
 Constant = str | int | float | bool
 Hours = Annotated[float, msgspec.Meta(gt=0)]
 Days = Annotated[float, msgspec.Meta(gt=0, le=3_650)]
@@ -45,7 +46,9 @@ class Metric(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     denominator: Count | None = None
     quantile: Annotated[float, msgspec.Meta(gt=0, lt=1)] | None = None
     higher_is_better: bool = True
-    margin: Annotated[float, msgspec.Meta(gt=0, lt=1)] | None = None  # of a guardrail: the share it may lose
+    margin: Annotated[float, msgspec.Meta(gt=0, lt=1)] | None = (
+        None  # of a guardrail: how much worse it may get, by its control
+    )
     cuped: bool = True
 
 
@@ -118,6 +121,8 @@ class Analysis(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     # how the primary metric is judged: at any look, at daily looks up to `expected_users`, or once at the end
     decision: Decision = "confidence-sequence"
     expected_users: Annotated[int, msgspec.Meta(gt=0)] | None = None
+    # of secondary metrics: no false finding among all (holm), or few among those found (benjamini-hochberg)
+    correction: Correction = "holm"
     only_triggered: bool = False
     list_age_hours: tuple[Hours, ...] = (1.0, 6.0, 24.0, 72.0)  # rising: bounds of the ages that places are counted by
     # more requests than this in `history_days`, before the first exposure, make a bot: in no metric, but counted. Never
@@ -187,7 +192,7 @@ def _check_policies(asked: OffPolicy, experiment: Experiment) -> None:
 def _check_metric(metric: Metric) -> None:
     where = f"metric {metric.name}"
     if metric.role == "guardrail" and metric.margin is None:
-        raise UsageError(f"{where}: a guardrail needs a margin, the share of the control that it may lose")
+        raise UsageError(f"{where}: a guardrail needs a margin, the share of the control that it may get worse by")
     if metric.quantile is not None and (metric.denominator is not None or metric.numerator.cap is not None):
         raise UsageError(f"{where}: a quantile has no denominator and no cap")
     for count in (metric.numerator, metric.denominator):

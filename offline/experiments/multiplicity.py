@@ -1,13 +1,13 @@
 """Several comparisons in one family: adjusted p-values, and the level at which each interval is to be read."""
 
 from collections.abc import Sequence
-from typing import Literal
 
 import msgspec
 import numpy as np
 from statsmodels.stats.multitest import multipletests
 
-Correction = Literal["holm", "benjamini-hochberg"]
+from offline.experiments.definition import Correction
+
 _STATSMODELS = {"holm": "holm", "benjamini-hochberg": "fdr_bh"}
 
 
@@ -28,6 +28,12 @@ def adjust(p_values: Sequence[float], *, alpha: float = 0.05, correction: Correc
     levels = _holm_levels(p_values, count, alpha) if correction == "holm" else _bh_levels(p_values, count, alpha)
     rows = zip(adjusted, levels, rejected, strict=True)
     return [Adjusted(p_value=float(p), alpha=level, rejected=bool(out)) for p, level, out in rows]
+
+
+def bonferroni(p_value: float, tests: int, *, alpha: float = 0.05) -> Adjusted:
+    """One of `tests`, each at the same level, whatever the others find."""
+    level = alpha / tests
+    return Adjusted(p_value=min(1.0, tests * p_value), alpha=level, rejected=p_value < level)
 
 
 def _holm_levels(p_values: Sequence[float], rejected: int, alpha: float) -> list[float]:

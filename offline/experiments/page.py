@@ -10,7 +10,8 @@ import msgspec
 from markupsafe import Markup
 
 from offline.experiments import figures
-from offline.experiments.report import Comparison, Report
+from offline.experiments.metric_rows import Comparison
+from offline.experiments.report import Report
 from offline.experiments.trust import blocked
 from offline.experiments.whole_files import write_json, write_whole
 from offline.experiments.wording import NOTHING, interaction_words, metric_row, novelty_sentence, place_row, readable

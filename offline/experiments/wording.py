@@ -6,10 +6,10 @@ import msgspec
 
 from offline.experiments.comparison import Interval
 from offline.experiments.interaction import Interaction
+from offline.experiments.metric_rows import Comparison
 from offline.experiments.novelty import Novelty
 from offline.experiments.places import Ratio
 from offline.experiments.recall_path import PlaceRow
-from offline.experiments.report import Comparison
 
 NOTHING: Final = "not enough data"
 

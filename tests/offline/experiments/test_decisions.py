@@ -8,9 +8,10 @@ from scipy import stats
 from statsmodels.stats.power import NormalIndPower
 
 from offline.experiments.bayes import belief
+from offline.experiments.definition import Correction
 from offline.experiments.estimates import Estimate
 from offline.experiments.moments import NotEnoughData
-from offline.experiments.multiplicity import Correction, adjust
+from offline.experiments.multiplicity import adjust
 from offline.experiments.power import days_needed, detectable_lift, power_of, users_needed
 
 p_values = st.lists(st.floats(min_value=0, max_value=1), min_size=1, max_size=12)

@@ -20,7 +20,7 @@ from offline.experiments.tally import tally_users
 from offline.experiments.terminal import print_report
 from offline.experiments.trust import LogCounts
 from tests.offline.experiments.log_rows import ANALYSIS
-from tests.offline.experiments.worlds import users
+from tests.offline.experiments.worlds import replaced, users
 
 ONE_BAD = LogCounts(rows=1_000, quarantined=50)
 
@@ -71,8 +71,20 @@ def test_a_blocked_report_shows_no_effect_and_no_winner() -> None:
     for text in (render_page(report), printed(report)):
         assert "This log cannot be read" in text
         assert not re.search(r"better|worse|\+\d|<svg", text)
-    assert all(row.decided is None and row.belief is None for row in report.comparisons)
-    assert all(row.comparison.decided is None for row in report.segments)
+
+
+def test_the_data_of_a_blocked_report_tell_the_arms_apart_by_nothing() -> None:
+    """What is left is the same whatever the effect was: only readers, rows and checks."""
+    table = users(1, 4_000)
+    found = []
+    for gain in (1.0, 3.0):
+        gained = [n * gain for n in table["numerator_0"].to_pylist()]
+        tally = tally_users(replaced(table, "numerator_0", gained), ANALYSIS.metrics, {}, FoldCounts())
+        found.append(build_report(tally, ANALYSIS, ONE_BAD))
+    assert msgspec.json.encode(found[0]) == msgspec.json.encode(found[1])
+    assert sum(found[0].users.values()) == 4_000
+    assert {row.missing for row in found[0].comparisons} == {"a check failed"}
+    assert [point.day for point in found[0].path["treatment"]] == list(range(14))
 
 
 @pytest.mark.parametrize("count", [0, 1, 60])

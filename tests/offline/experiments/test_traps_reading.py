@@ -13,9 +13,10 @@ from offline.experiments.comparison import Difference
 from offline.experiments.definition import Analysis, Count, Metric, check_analysis
 from offline.experiments.fold import FoldCounts
 from offline.experiments.gates import Gates
+from offline.experiments.metric_rows import Comparison
 from offline.experiments.moments import Moments
 from offline.experiments.offpolicy import Log, diagnose, user_sums, value
-from offline.experiments.report import Comparison, Report, build_report
+from offline.experiments.report import Report, build_report
 from offline.experiments.tally import tally_users
 from offline.experiments.trust import LogCounts
 from schemas.errors import UsageError

@@ -16,7 +16,8 @@ from offline.experiments.check import Check
 from offline.experiments.counting import DAY_MS
 from offline.experiments.definition import Analysis, Count, LogFiles, Metric
 from offline.experiments.fold import FoldCounts
-from offline.experiments.report import Comparison, Report, build_report
+from offline.experiments.metric_rows import Comparison
+from offline.experiments.report import Report, build_report
 from offline.experiments.tally import Tally, tally_users
 from offline.experiments.trust import LogCounts
 from tests.offline.experiments import log_rows
