@@ -56,7 +56,40 @@ def asyncapi() -> Document:
     }
 
 
-DOCUMENTS: dict[str, Callable[[], Document]] = {"json-schema.json": json_schema, "asyncapi.json": asyncapi}
+def experiment_report() -> Document:
+    """Of `report.json`, which `keenstream experiment analyse` writes."""
+    from offline.experiments.report import REPORT_VERSION, Report
+
+    return _result_schema(Report, "report.json", REPORT_VERSION)
+
+
+def experiment_offpolicy() -> Document:
+    """Of `offpolicy.json`, which `keenstream experiment offpolicy` writes."""
+    from offline.experiments.offpolicy_report import OffPolicyReport
+    from offline.experiments.report import REPORT_VERSION
+
+    return _result_schema(OffPolicyReport, "offpolicy.json", REPORT_VERSION)
+
+
+def _result_schema(record: type[msgspec.Struct], file: str, version: str) -> Document:
+    """Every field is required: it is always written, if only as null."""
+    found = msgspec.json.schema(record)
+    for struct in found["$defs"].values():
+        struct["required"] = list(struct["properties"])
+        struct["description"] = " ".join(struct.get("description", "").split())
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": f"keenstream experiment: {file}, version {version}",
+        **found,
+    }
+
+
+DOCUMENTS: dict[str, Callable[[], Document]] = {
+    "json-schema.json": json_schema,
+    "asyncapi.json": asyncapi,
+    "experiment-report.json": experiment_report,
+    "experiment-offpolicy.json": experiment_offpolicy,
+}
 
 
 def document_text(document: Document) -> str:

@@ -109,16 +109,30 @@ def export(
     asyncapi: Annotated[
         Path | None, typer.Option("--asyncapi", help="Where to write the AsyncAPI document; `-` prints it.")
     ] = None,
+    experiment_report: Annotated[
+        Path | None, typer.Option("--experiment-report", help="Where to write the JSON Schema of report.json.")
+    ] = None,
+    experiment_offpolicy: Annotated[
+        Path | None, typer.Option("--experiment-offpolicy", help="Where to write the JSON Schema of offpolicy.json.")
+    ] = None,
 ) -> None:
-    """Write the JSON Schema or the AsyncAPI document of the records and topics.
+    """Write the JSON Schema or the AsyncAPI document of the records and topics, or the schema of experiments' results.
 
     Example: `keenstream schemas export --asyncapi asyncapi.json`
     """
     from keenstream import contract_documents as documents
 
-    if json_schema is None and asyncapi is None:
-        raise UsageError("say --json-schema PATH, --asyncapi PATH, or both; `-` prints")
-    for path, make in ((json_schema, documents.json_schema), (asyncapi, documents.asyncapi)):
+    wanted = (
+        (json_schema, documents.json_schema),
+        (asyncapi, documents.asyncapi),
+        (experiment_report, documents.experiment_report),
+        (experiment_offpolicy, documents.experiment_offpolicy),
+    )
+    if all(path is None for path, _ in wanted):
+        raise UsageError(
+            "say --json-schema, --asyncapi, --experiment-report or --experiment-offpolicy PATH; `-` prints"
+        )
+    for path, make in wanted:
         if path is not None:
             _write(path, documents.document_text(make()))
 

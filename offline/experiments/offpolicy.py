@@ -6,6 +6,7 @@ Sources: Horvitz, Thompson 1952 (IPS); Swaminathan, Joachims 2015 (SNIPS); Dudik
 (item-position model for slates); Jeunen, Goethals 2021 (differences with paired weights).
 """
 
+from collections.abc import Callable
 from typing import Final, Literal
 
 import msgspec
@@ -16,7 +17,9 @@ from offline.experiments.comparison import Interval
 from offline.experiments.gates import Gates
 from offline.experiments.moments import Floats, Moments, NotEnoughData
 
-Estimator = Literal["logged", "ips", "snips", "clipped", "direct", "doubly-robust"]
+Estimator = Literal[
+    "logged", "ips", "beta-ips", "snips", "clipped", "direct", "doubly-robust", "self-normalised doubly robust"
+]
 
 # The columns of one user's sums over the rows of the log, w = target probability / propensity.
 ROWS: Final = 0
@@ -30,6 +33,7 @@ SQUARED_WEIGHT: Final = 7
 CLIPPED_WEIGHT: Final = 8
 COLUMNS: Final = 9
 
+# Quotients of two sums; the two estimators that are more than one have functions of their own.
 _TERMS: Final[dict[Estimator, tuple[int, int]]] = {
     "logged": (REWARD, ROWS),
     "ips": (WEIGHTED_REWARD, ROWS),
@@ -140,7 +144,7 @@ def diagnose(moments: Moments, largest_weight: float, gates: Gates) -> Diagnosis
 
 def value(moments: Moments, estimator: Estimator, *, alpha: float = 0.05) -> Value:
     """One estimate with its interval over users."""
-    found = _ratio(moments, *_TERMS[estimator])
+    found = _OWN[estimator](moments) if estimator in _OWN else _ratio(moments, *_TERMS[estimator])
     reach = float(stats.norm.ppf(1 - alpha / 2)) * found.standard_error
     return Value(
         estimator=estimator,
@@ -187,5 +191,44 @@ def _ratio(moments: Moments, above: int, below: int) -> _Ratio:
     gradient = np.zeros(COLUMNS)
     gradient[above] += 1 / base
     gradient[below] -= ratio / base
+    return _linear(moments, ratio, gradient)
+
+
+def _linear(moments: Moments, found: float, gradient: Floats) -> _Ratio:
     variance = float(gradient @ moments.covariance() @ gradient) / moments.count
-    return _Ratio(ratio, max(0.0, variance) ** 0.5)
+    return _Ratio(found, max(0.0, variance) ** 0.5)
+
+
+def _with_baseline(moments: Moments) -> _Ratio:
+    """IPS with the baseline that leaves it the least variance: weights are 1 on average, so what their mean is off by
+    is noise that can be taken out, as CUPED does with history (Gupta, Jeunen, Oosterhuis, Vasile: Optimal Baseline
+    Corrections for Off-Policy Contextual Bandits, RecSys 2024). Unbiased up to the estimation of the baseline."""
+    plain, rows = _ratio(moments, WEIGHTED_REWARD, ROWS).value, float(moments.mean[ROWS])
+    excess, error = np.zeros(COLUMNS), np.zeros(COLUMNS)
+    excess[WEIGHT], excess[ROWS] = 1.0, -1.0
+    error[WEIGHTED_REWARD], error[ROWS] = 1.0, -plain
+    covariance = moments.covariance()
+    spread = float(excess @ covariance @ excess)
+    baseline = float(error @ covariance @ excess) / spread if spread > 0 else 0.0
+    found = plain - baseline * float(excess @ moments.mean) / rows
+    gradient = (error - baseline * excess) / rows
+    gradient[ROWS] += (plain - found) / rows
+    return _linear(moments, found, gradient)
+
+
+def _normalised_robust(moments: Moments) -> _Ratio:
+    """The model's value, and its corrections divided by the sum of their weights (Thomas, Brunskill, ICML 2016)."""
+    direct, rows, weight = (float(moments.mean[column]) for column in (DIRECT, ROWS, WEIGHT))
+    if weight == 0:
+        raise NotEnoughData("all weights are zero: the other policy never shows what was shown")
+    correction = float(moments.mean[CORRECTED]) - direct
+    gradient = np.zeros(COLUMNS)
+    gradient[DIRECT], gradient[CORRECTED] = 1 / rows - 1 / weight, 1 / weight
+    gradient[ROWS], gradient[WEIGHT] = -direct / rows**2, -correction / weight**2
+    return _linear(moments, direct / rows + correction / weight, gradient)
+
+
+_OWN: Final[dict[Estimator, Callable[[Moments], _Ratio]]] = {
+    "beta-ips": _with_baseline,
+    "self-normalised doubly robust": _normalised_robust,
+}

@@ -8,12 +8,15 @@ from offline.experiments.definition import Analysis, OffPolicy
 from offline.experiments.moments import Moments, NotEnoughData
 from offline.experiments.offpolicy import Diagnosis, Estimator, Value, clip_bias_bound, diagnose, value
 from offline.experiments.offpolicy_job import OffPolicyTotals, PolicySums
-from offline.experiments.report import LogInput
+from offline.experiments.report import REPORT_VERSION, LogInput
 from offline.experiments.trust import LogCounts
 
-_VALUES: Final[tuple[Estimator, ...]] = ("logged", "ips", "snips", "clipped", "direct", "doubly-robust")
-# of a difference: those that are sums; the self-normalised one is a ratio with another denominator for each policy
-_DIFFERENCES: Final[tuple[Estimator, ...]] = ("ips", "clipped", "direct", "doubly-robust")
+_VALUES: Final[tuple[Estimator, ...]] = (
+    *("logged", "ips", "beta-ips", "snips", "clipped", "direct"),
+    *("self-normalised doubly robust", "doubly-robust"),
+)
+# of a difference: those that are sums; self-normalised ones are ratios with another denominator for each policy
+_DIFFERENCES: Final[tuple[Estimator, ...]] = ("ips", "beta-ips", "clipped", "direct", "doubly-robust")
 
 Status = Literal["estimated", "refused"]
 
@@ -33,7 +36,8 @@ class PolicyReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OffPolicyReport(msgspec.Struct, frozen=True, kw_only=True):
-    """Stable: fields are added, never renamed. Times are UTC milliseconds, shares are between 0 and 1."""
+    """What other policies would have earned. Stable: fields are added, never renamed. Times are UTC milliseconds,
+    shares are between 0 and 1."""
 
     experiment: str
     reward: str
@@ -45,6 +49,7 @@ class OffPolicyReport(msgspec.Struct, frozen=True, kw_only=True):
     policies: list[PolicyReport]
     log: LogCounts
     input: LogInput
+    version: str = REPORT_VERSION  # of this form
 
     @property
     def refused(self) -> bool:

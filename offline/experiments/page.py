@@ -11,16 +11,24 @@ from markupsafe import Markup
 
 from offline.experiments import figures
 from offline.experiments.metric_rows import Comparison
+from offline.experiments.places import Dimension
 from offline.experiments.report import Report
 from offline.experiments.trust import blocked
 from offline.experiments.whole_files import write_json, write_whole
-from offline.experiments.wording import NOTHING, interaction_words, metric_row, novelty_sentence, place_row, readable
+from offline.experiments.wording import (
+    NOTHING,
+    interaction_words,
+    metric_row,
+    novelty_sentence,
+    place_row,
+    readable,
+)
 
 PAGE: Final = "report.html"
 DATA: Final = "report.json"
 _MARKS: Final = {"passed": "✓", "warning": "!", "failed": "✕", "not enough data": "·"}
 _ORDER: Final = ("failed", "warning", "not enough data", "passed")
-_HEADINGS: Final = {
+_HEADINGS: Final[dict[Dimension, str]] = {
     "all": "Exclusive recall",
     "source": "By source",
     "query slot": "By query slot",

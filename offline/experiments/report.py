@@ -16,6 +16,7 @@ from offline.experiments.tally import Tally
 from offline.experiments.trust import LogCounts, blocked, trust_checks
 from offline.experiments.verdict import Verdict, verdict
 
+REPORT_VERSION: Final = "1.0"  # of report.json and offpolicy.json: the second number grows with each added field
 WITHHELD: Final = "a check failed"
 
 
@@ -28,7 +29,8 @@ class LogInput(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """Stable: fields are added, never renamed. Times are UTC milliseconds, shares are between 0 and 1."""
+    """The answer of one experiment. Stable: fields are added, never renamed. Times are UTC milliseconds, shares are
+    between 0 and 1; null is what could not be computed, and `missing` beside it says why."""
 
     experiment: str
     control: str
@@ -48,6 +50,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     novelty: dict[str, Novelty] = {}  # by arm: the effect by days since first exposure
     caveats: list[str] = []  # what no log of one experiment can tell
     places: list[PlaceRow] = []  # what was shown and clicked by source, query slot, age of the list, model, prompt
+    version: str = REPORT_VERSION  # of this form
 
 
 def build_report(

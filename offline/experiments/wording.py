@@ -15,6 +15,8 @@ NOTHING: Final = "not enough data"
 
 
 class MetricRow(msgspec.Struct, frozen=True, kw_only=True):
+    """`control` and `treatment` are the plain figures, which everybody can count again; `lift` is the adjusted one."""
+
     name: str
     role: str
     estimand: str
@@ -25,6 +27,7 @@ class MetricRow(msgspec.Struct, frozen=True, kw_only=True):
     p_value: str
     better: str
     note: str
+    plain_lift: str  # of the two plain figures, where history or strata have changed it
 
 
 def metric_row(name: str, row: Comparison) -> MetricRow:
@@ -33,12 +36,13 @@ def metric_row(name: str, row: Comparison) -> MetricRow:
         role=row.role,
         estimand=row.estimand,
         control=f"{row.control.unadjusted:.4g}" if row.control else NOTHING,
-        treatment=f"{row.treatment.value:.4g}" if row.treatment else NOTHING,
+        treatment=f"{row.treatment.unadjusted:.4g}" if row.treatment else NOTHING,
         lift=f"{row.lift.value:+.1%}" if row.lift else NOTHING,
         interval=_percent(row.lift.interval, "+") if row.lift else NOTHING,
         p_value=_p_value(row),
         better=f"{row.belief.better:.1%}" if row.belief else NOTHING,
         note=_note(row),
+        plain_lift=_plain_lift(row),
     )
 
 
@@ -87,11 +91,19 @@ def _note(row: Comparison) -> str:
     parts = [row.missing] if row.missing else []
     if row.role == "guardrail" and row.non_inferiority:
         found = row.non_inferiority
-        held = "shown to lose less than" if found.holds else "not shown to lose less than"
-        parts.append(f"{held} {found.margin:.1%} (at worst {found.low:+.1%})")
+        held = "shown" if found.holds else "not shown"
+        harm = "lose" if row.higher_is_better else "rise by"
+        parts.append(f"{held} to {harm} less than {found.margin:.1%} (at worst {found.low:+.1%})")
     if row.capped_share:
         parts.append(f"{row.capped_share:.2%} of readers were capped")
     return "; ".join(parts)
+
+
+def _plain_lift(row: Comparison) -> str:
+    if row.lift is None or row.control is None or row.treatment is None:
+        return ""
+    shown, plain = f"{row.lift.value:+.1%}", f"{row.treatment.unadjusted / row.control.unadjusted - 1:+.1%}"
+    return plain if plain != shown else ""
 
 
 def _percent(interval: Interval, sign: str = "") -> str:

@@ -15,6 +15,7 @@ from schemas.exploration import place_propensity
 from schemas.names import Topic
 from tests.offline.experiments.explored_log import ASKED, EXPLORING, POOL, SHARE, explored_log, true_value
 from tests.offline.experiments.log_folders import NOW_MS, as_row, shuffled, write_log, write_rows
+from tests.offline.experiments.published import as_written, faults
 
 LOG = explored_log(1, users=1_500)
 
@@ -39,13 +40,18 @@ def test_the_value_of_another_policy_is_in_its_intervals(
 ) -> None:
     found = of(report, policy)
     by_name: dict[str, Value] = {row.estimator: row for row in found.values}
-    assert set(by_name) == {"logged", "ips", "snips", "clipped", "direct", "doubly-robust"}
-    for name in ("ips", "snips", "doubly-robust"):
+    others = {"ips", "beta-ips", "snips", "doubly-robust", "self-normalised doubly robust"}
+    assert set(by_name) == {"logged", "clipped", "direct", *others}
+    for name in others:
         assert by_name[name].interval.holds(true_value(exploration))
     assert by_name["logged"].interval.holds(true_value(SHARE))
     apart: dict[str, Value] = {row.estimator: row for row in found.differences}
-    for name in ("ips", "doubly-robust"):
+    for name in ("ips", "beta-ips", "doubly-robust"):
         assert apart[name].interval.holds(true_value(exploration) - true_value(SHARE))
+
+
+def test_it_keeps_to_the_published_schema(report: OffPolicyReport) -> None:
+    assert faults("experiment-offpolicy.json", as_written(report)) == []
 
 
 def of(report: OffPolicyReport, policy: str) -> PolicyReport:
