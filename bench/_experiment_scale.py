@@ -23,6 +23,7 @@ import psutil
 from bench._experiment_log import ANALYSIS, NOW_MS
 from schemas.errors import KeenstreamError
 
+START_ROWS: Final = 1_000  # of the log on which the fixed cost of an engine is measured
 POLL_SECONDS: Final = 0.05
 DAY_MS: Final = 86_400_000
 
@@ -41,12 +42,17 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     rows_per_second: float
     cpu_seconds: float  # of all its processes
-    rows_per_cpu_second: float
+    start_cpu_seconds: float  # of that, what a log of START_ROWS takes: imports and the runner's start
+    rows_per_cpu_second: float  # without the start
     peak_megabytes: float  # resident, summed over the process and its children
     folded: Folded
 
+    @property
+    def fold_cpu_seconds(self) -> float:
+        return max(0.0, self.cpu_seconds - self.start_cpu_seconds)
 
-def measure_engine(engine: str, folder: Path, rows: int) -> Measured:
+
+def measure_engine(engine: str, folder: Path, rows: int, start_cpu_seconds: float = 0.0) -> Measured:
     """Runs one engine in a process of its own; its peak is that of the whole process tree."""
     began, before = time.monotonic(), _cpu_of_children()
     argv = [sys.executable, "-m", "bench._experiment_scale", engine, str(folder)]
@@ -63,7 +69,8 @@ def measure_engine(engine: str, folder: Path, rows: int) -> Measured:
         seconds=round(seconds, 2),
         rows_per_second=round(rows / seconds),
         cpu_seconds=round(cpu, 2),
-        rows_per_cpu_second=round(rows / cpu),
+        start_cpu_seconds=round(start_cpu_seconds, 2),
+        rows_per_cpu_second=round(rows / max(0.01, cpu - start_cpu_seconds)),
         peak_megabytes=round(peak / 2**20, 1),
         folded=msgspec.convert(found, Folded),
     )

@@ -9,7 +9,7 @@ right. Without it, logs of the given numbers of exposures are written to a scrat
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
@@ -24,7 +24,7 @@ from bench._experiment_log import write_log
 from bench._experiment_looks import look_studies
 from bench._experiment_offpolicy import offpolicy_studies
 from bench._experiment_report import CalibrationReport, ScaleReport, plot_calibration, show_calibration, show_scale
-from bench._experiment_scale import ENGINES, Measured, measure_engine
+from bench._experiment_scale import ENGINES, START_ROWS, Measured, measure_engine
 from bench._machine import this_machine
 from keenstream.commands.console import count_progress
 from schemas.errors import KeenstreamError, UsageError
@@ -55,17 +55,22 @@ def calibrate(runs: int, seed: int, workers: int | None = None) -> CalibrationRe
 def measure_scale(sizes: Sequence[int], engines: Sequence[str], seed: int) -> ScaleReport:
     """Every engine on each log; KeenstreamError when they do not find the same."""
     runs: list[Measured] = []
+    starts = {run.engine: run.cpu_seconds for run in _measure_log(START_ROWS, engines, seed, {})}
     for size in sizes:
-        with TemporaryDirectory(prefix="keenstream-bench-") as scratch:
-            console.print(f"writing about {size:,} exposures")
-            rows = write_log(Path(scratch), size, seed=seed)
-            for engine in engines:
-                console.print(f"{engine}: {rows:,} exposures")
-                runs.append(measure_engine(engine, Path(scratch), rows))
-        found = {run.engine: run.folded for run in runs if run.rows == rows}
-        if len(set(map(str, found.values()))) > 1:
-            raise KeenstreamError(f"the engines do not agree on {rows:,} exposures: {found}")
+        runs += _measure_log(size, engines, seed, starts)
     return ScaleReport(machine=this_machine(), seed=seed, runs=runs)
+
+
+def _measure_log(size: int, engines: Sequence[str], seed: int, starts: Mapping[str, float]) -> list[Measured]:
+    with TemporaryDirectory(prefix="keenstream-bench-") as scratch:
+        console.print(f"writing about {size:,} exposures")
+        rows, runs = write_log(Path(scratch), size, seed=seed), []
+        for engine in engines:
+            console.print(f"{engine}: {rows:,} exposures")
+            runs.append(measure_engine(engine, Path(scratch), rows, starts.get(engine, 0.0)))
+    if len({str(run.folded) for run in runs}) > 1:
+        raise KeenstreamError(f"the engines do not agree on {rows:,} exposures: {runs}")
+    return runs
 
 
 def main(

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from offline.experiments.definition import Analysis
-from offline.experiments.log_columns import ARROW_TYPES, NAME, Column, Kind
+from offline.experiments.log_columns import ARROW_TYPES, NAME, Column, Kind, by_value
 from offline.experiments.places import NONE, list_ages
 from offline.experiments.quarantine import TARGET
 
@@ -41,6 +41,7 @@ _EXPOSURES: Final = {
     "place": NAME,
 }
 _POLICIES: Final = ("position", "propensity")  # what off-policy estimates need besides
+_BROUGHT: Final = ("source", "query_slot", "list_age_ms", "model", "model_version", "prompt_version")
 CODES: Final = {"outcome": "outcome_id", "request": "request_id", "article": "article_id"}
 
 
@@ -55,39 +56,46 @@ def coded_schema(kind: Kind, columns: tuple[Column, ...], *, policies: bool) -> 
 
 def coded_rows(rows: pa.Table, schema: pa.Schema, analysis: Analysis, session: duckdb.DuckDBPyConnection) -> pa.Table:
     """`rows` by the contract's names, text plain or as dictionaries; `schema` from `coded_schema`."""
-    whole = rows.unify_dictionaries().combine_chunks()
-    columns = {name: _one(whole[name]) for name in whole.column_names}
     exposed = "inside" in schema.names
-    found = _coded_exposures(columns, analysis, session) if exposed else _coded_outcomes(columns, session)
-    return pa.table([_as(found[field.name], field.type) for field in schema], schema=schema)
+    found = _coded_exposures(rows, analysis, session) if exposed else _coded_outcomes(rows, session)
+    return pa.table(
+        [_as(found.get(f.name, rows[f.name] if f.name in rows.column_names else None), f.type) for f in schema],
+        schema=schema,
+    )
 
 
-def hashed(texts: Any, session: duckdb.DuckDBPyConnection) -> Any:
-    """64 bits of each text of an array, null for null; of a dictionary each value is hashed once."""
+def hashed(texts: pa.ChunkedArray, session: duckdb.DuckDBPyConnection) -> pa.ChunkedArray:
+    """64 bits of each text, null for null; of a dictionary each value is hashed once."""
     if pa.types.is_dictionary(texts.type):
-        return hashed(texts.dictionary, session).take(texts.indices)
+        values = [chunk.dictionary for chunk in texts.chunks]
+        codes = one_array(hashed(pa.chunked_array(values, pa.string()), session))
+        starts = np.cumsum([0, *map(len, values)])
+        chunks = zip(texts.chunks, starts, values, strict=False)
+        return pa.chunked_array([codes.slice(at, len(own)).take(chunk.indices) for chunk, at, own in chunks], ID)
     session.register("texts", pa.table({"text": texts}))
     found = session.sql("SELECT CASE WHEN text IS NOT NULL THEN hash(text) END AS code FROM texts").to_arrow_table()
     session.unregister("texts")
-    return _one(found["code"])
+    return found["code"]
 
 
-def _coded_exposures(rows: dict[str, Any], analysis: Analysis, session: duckdb.DuckDBPyConnection) -> dict[str, Any]:
-    ids = {name: hashed(rows[name], session) for name in ("exposure_id", "request_id", "article_id")}
-    inside = pc.equal(rows["experiment"], analysis.experiment.name)
-    return {**rows, **ids, "inside": inside, "place": _places(rows, analysis.list_age_hours)}
+def _coded_exposures(rows: pa.Table, analysis: Analysis, session: duckdb.DuckDBPyConnection) -> dict[str, Any]:
+    return {
+        **{name: hashed(rows[name], session) for name in ("exposure_id", "request_id", "article_id")},
+        "inside": by_value(rows["experiment"], lambda names: pc.equal(names, analysis.experiment.name)),
+        "place": _places(rows, analysis.list_age_hours),
+    }
 
 
-def _coded_outcomes(rows: dict[str, Any], session: duckdb.DuckDBPyConnection) -> dict[str, Any]:
-    """With their ids as they are too: there are few outcomes, and some go to the quarantine."""
-    return {**rows, **{code: hashed(rows[name], session) for code, name in CODES.items()}}
+def _coded_outcomes(rows: pa.Table, session: duckdb.DuckDBPyConnection) -> dict[str, Any]:
+    """With their ids as they are too, for some go to the quarantine."""
+    return {code: hashed(rows[name], session) for code, name in CODES.items()}
 
 
-def _places(rows: dict[str, Any], bounds: Sequence[float]) -> Any:
+def _places(rows: pa.Table, bounds: Sequence[float]) -> Any:
     """What brought each article, as a dictionary of JSON lists."""
     codes, values = _numbered(rows["source"])
     tuples: list[tuple[Any, ...]] = [(value,) for value in values]
-    for name in ("query_slot", "list_age_ms", "model", "model_version", "prompt_version"):
+    for name in _BROUGHT[1:]:
         more = _ages(rows[name], bounds) if name == "list_age_ms" else _numbered(rows[name])
         codes, tuples = _paired(codes, tuples, *more)
     labels = pa.array([msgspec.json.encode(_label(*found)).decode() for found in tuples], pa.string())
@@ -100,17 +108,17 @@ def _label(source: Any, slot: Any, age: str, model: str, version: str, prompt: s
     return [source, NONE if slot is None else str(slot), age, named, prompt or NONE]
 
 
-def _numbered(column: Any) -> tuple[Codes, list[Any]]:
+def _numbered(column: pa.ChunkedArray) -> tuple[Codes, list[Any]]:
     """The number of each row's value, and the values; null is one of them."""
     if column.null_count == len(column):
         return np.zeros(len(column), dtype=np.int64), [None]
-    found = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
+    found = one_array(column if pa.types.is_dictionary(column.type) else column.dictionary_encode())
     values = found.dictionary.to_pylist()
     codes = pc.fill_null(found.indices, len(values)).to_numpy().astype(np.int64)
     return codes, [*values, None] if found.null_count else values
 
 
-def _ages(column: Any, bounds: Sequence[float]) -> tuple[Codes, list[str]]:
+def _ages(column: pa.ChunkedArray, bounds: Sequence[float]) -> tuple[Codes, list[str]]:
     """The number of each row's age of the list, and the names of the ages."""
     names = list_ages(bounds)
     if column.null_count == len(column):
@@ -129,15 +137,18 @@ def _paired(codes: Codes, tuples: list[Any], more: Codes, values: list[Any]) -> 
     return pairs.indices.to_numpy().astype(np.int64), [(*tuples[first], values[second]) for first, second in there]
 
 
-def _one(column: Any) -> Any:
+def one_array(column: Any) -> Any:
     """A column as one array."""
-    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if not isinstance(column, pa.ChunkedArray):
+        return column
+    return column.unify_dictionaries().combine_chunks() if column.num_chunks != 1 else column.chunk(0)
 
 
-def _as(array: Any, kind: Any) -> Any:
-    """Of a type of the schema."""
-    if pa.types.is_dictionary(kind) and not pa.types.is_dictionary(array.type):
-        array = array.dictionary_encode()
-    if pa.types.is_dictionary(array.type) and not pa.types.is_dictionary(kind):
-        array = array.dictionary.take(array.indices)
-    return array.cast(kind)
+def _as(column: Any, kind: Any) -> Any:
+    """Of a type of the schema, as one array."""
+    array = one_array(column)
+    if array.type == kind:
+        return array
+    if pa.types.is_dictionary(kind):
+        return array.dictionary_encode().cast(kind)
+    return array.dictionary.take(array.indices) if pa.types.is_dictionary(array.type) else array.cast(kind)

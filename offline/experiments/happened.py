@@ -18,6 +18,7 @@ Mask = NDArray[np.bool_]
 
 Columns = TypeVar("Columns", bound=msgspec.Struct)
 
+_SLOTS_PER_ROW: Final = 8
 NEVER: Final = np.iinfo(np.int64).max
 _SPREAD: Final = np.uint64(0x9E3779B97F4A7C15)  # 2^64 by the golden ratio: multiples lie far apart
 
@@ -173,12 +174,24 @@ def _exclusive(done: Done, shown: Shown, requests: int) -> Mask:
 def once(keys: Ids, ties: tuple[NDArray[np.generic], ...]) -> Mask:
     """Of the rows [n] with one key that with the least `ties`."""
     kept = np.ones(len(keys), dtype=bool)
-    order = np.argsort(keys)
-    same = keys[order[1:]] == keys[order[:-1]]
-    rows = order[np.append(same, False) | np.append(False, same)] if same.any() else order[:0]
+    rows = _crowded(keys)
+    rows = rows[np.argsort(keys[rows])]
+    same = keys[rows[1:]] == keys[rows[:-1]]
+    rows = rows[np.append(same, False) | np.append(False, same)] if same.any() else rows[:0]
     ranked = rows[np.lexsort([*(tie[rows] for tie in reversed(ties)), keys[rows]])]
     kept[ranked[1:][keys[ranked[1:]] == keys[ranked[:-1]]]] = False
     return kept
+
+
+def _crowded(keys: Ids) -> NDArray[np.intp]:
+    """The rows that may share their key with another, by its first bits: few, found without sorting all."""
+    bits = (_SLOTS_PER_ROW * len(keys)).bit_length()
+    slot, rows = (keys >> np.uint64(64 - bits)).astype(np.intp), np.arange(len(keys), dtype=np.int32)
+    last = np.zeros(1 << bits, dtype=np.int32)
+    last[slot] = rows
+    shared = np.zeros(1 << bits, dtype=bool)
+    shared[slot[last[slot] != rows]] = True
+    return np.flatnonzero(shared[slot])
 
 
 def _taken(columns: Columns, rows: NDArray[np.intp]) -> Columns:

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.ipc as ipc
 
 from offline.experiments.adding import AddUp, Node
-from offline.experiments.caps import ValueCounts, caps_of, count_values, merged_counts
+from offline.experiments.caps import caps_of, count_values, merged_counts
 from offline.experiments.definition import Analysis
 from offline.experiments.fold import FoldCounts, fold_users
 from offline.experiments.moments import Moments
@@ -29,6 +29,7 @@ from offline.experiments.splitting import Split, split_part
 from offline.experiments.tally import tally_users
 from offline.experiments.tally_file import Totals, write_totals
 from offline.experiments.trust import LogCounts
+from offline.experiments.value_counts import ValueCounts
 from schemas.experiment import assign_arm
 
 _COUNTED: Final = ("rows", "quarantined", "later", "outside", "answers", "dropped")

@@ -4,7 +4,7 @@ Of Parquet the columns have types, and a wrong one is the file's fault (UsageErr
 is text, and one that does not parse is the row's fault: the row goes to the quarantine.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal
 
 import duckdb
@@ -92,6 +92,13 @@ def typed_rows(table: pa.Table, columns: Sequence[Column]) -> Typed:
     return Typed(pa.table(found, names=[column.name for column in columns]), {})
 
 
+def by_value(column: Any, test: Callable[[Any], Any]) -> Any:
+    """`test` of each text of a column; of a dictionary each value is tested once, and null stays null."""
+    if not pa.types.is_dictionary(column.type):
+        return test(column)
+    return pa.chunked_array([test(chunk.dictionary).take(chunk.indices) for chunk in column.chunks], pa.bool_())
+
+
 def parsed_rows(table: pa.Table, columns: Sequence[Column], session: duckdb.DuckDBPyConnection) -> Typed:
     """A table of text columns by the names of the file; empty text is null. `session` has TimeZone = UTC."""
     cleaned = table.rename_columns([f"c{n}" for n in range(table.num_columns)])
@@ -154,8 +161,8 @@ def _arrow_column(table: pa.Table, column: Column) -> Any:
         return _with_default(None, column, table.num_rows)
     found = table[column.source]
     if pa.types.is_dictionary(found.type):
-        kind = NAME if column.type == "text" else found.type.value_type
-        return _with_default(found.cast(kind), column, table.num_rows)
+        found = found.cast(NAME if column.type == "text" else found.type.value_type)
+        return _with_default(found, column, table.num_rows)
     if pa.types.is_timestamp(found.type):
         found = found.cast(pa.timestamp("ms", tz=found.type.tz), safe=False)
     return _with_default(found.cast(ARROW_TYPES[column.type]), column, table.num_rows)

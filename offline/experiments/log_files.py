@@ -5,6 +5,8 @@ field may hold a line break, so only a reader from the start knows where a row e
 writes them, share a part; a huge one has several.
 """
 
+import functools
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -138,18 +140,25 @@ def _cut_csv(path: Path, columns: Sequence[Column]) -> list[Slice]:
 
 
 def _read_parquet(one: Slice, wanted: set[str]) -> Iterator[pa.Table]:
-    with pq.ParquetFile(one.path, read_dictionary=_dictionaries(one)) as file:
+    metadata = _metadata(one.path, os.stat(one.path).st_mtime_ns)
+    names = _dictionaries(metadata.row_group(one.row_group))
+    with pq.ParquetFile(one.path, metadata=metadata, read_dictionary=names) as file:
         names = [name for name in file.schema_arrow.names if name in wanted]
         for batch in file.iter_batches(BATCH_ROWS, row_groups=[one.row_group], columns=names):
             yield pa.Table.from_batches([batch])
 
 
-def _dictionaries(one: Slice) -> list[str]:
+@functools.lru_cache(maxsize=1)
+def _metadata(path: str, changed_ns: int) -> Any:
+    """Of the file whose row groups are read one after another."""
+    return pq.read_metadata(path)
+
+
+def _dictionaries(group: Any) -> list[str]:
     """The columns that are dictionaries to their end, by their size: they are read as such, which is ten times faster.
 
     A value takes at most 4 bytes beside its dictionary; in plain text it takes 4 and its letters.
     """
-    group = pq.read_metadata(one.path).row_group(one.row_group)
     columns = [group.column(number) for number in range(group.num_columns)]
     found = [c for c in columns if c.has_dictionary_page and c.physical_type == "BYTE_ARRAY"]
     return [c.path_in_schema for c in found if c.total_uncompressed_size <= _DICTIONARY_BYTES + 4 * c.num_values]

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from offline.experiments.definition import Analysis
-from offline.experiments.log_columns import Column, Kind, Typed
+from offline.experiments.log_columns import Column, Kind, Typed, by_value
 from offline.experiments.log_files import LINE
 from schemas.experiment import HOLDOUT
 
@@ -74,11 +74,12 @@ def sift(
     """`raw` are the same rows as the file has them, for the record of a bad one."""
     faults = [(field, f"not a value of the type of {field}", mask) for field, mask in typed.unparsed.items()]
     faults += [(rule.field, rule.reason, rule.broken(typed.rows)) for rule in checks]
-    masks = [_bool(mask, typed.rows.num_rows) for _, _, mask in faults]
-    bad = np.logical_or.reduce(masks) if masks else np.zeros(typed.rows.num_rows, dtype=bool)
+    faults = [fault for fault in faults if pc.any(fault[2]).as_py()]
     answers = answers_by_arm(typed.rows, experiment) if kind == "exposures" else Counter()
-    if not bad.any():
+    if not faults:
         return Sifted(typed.rows, SCHEMA.empty_table(), answers)
+    masks = [_bool(mask, typed.rows.num_rows) for _, _, mask in faults]
+    bad = np.logical_or.reduce(masks)
     at = np.flatnonzero(bad)
     first = np.argmax(np.stack([mask[at] for mask in masks]), axis=0)
     good = typed.rows.filter(pa.array(~bad))
@@ -88,7 +89,8 @@ def sift(
 
 def answers_by_arm(exposures: pa.Table, experiment: str) -> Counter[str]:
     """Of each answer one row counts, the first place's: its rows are good or bad together."""
-    first = pc.and_(pc.equal(exposures["experiment"], experiment), pc.less_equal(exposures["position"], 1))
+    inside = by_value(exposures["experiment"], lambda names: pc.equal(names, experiment))
+    first = pc.and_(inside, pc.less_equal(exposures["position"], 1))
     arms = pc.value_counts(exposures["arm"].filter(pc.fill_null(first, False)))
     return Counter({row["values"]: row["counts"] for row in arms.to_pylist() if row["values"]})
 
@@ -116,7 +118,7 @@ def _contract_rules(columns: Sequence[Column]) -> list[Rule]:
         if not column.nullable:
             found.append(Rule(column.name, "null", lambda rows, name=column.name: pc.is_null(rows[name])))  # type: ignore[misc]
         if column.name.endswith("_id"):
-            found.append(Rule(column.name, "empty", lambda rows, name=column.name: pc.equal(rows[name], "")))  # type: ignore[misc]
+            found.append(Rule(column.name, "empty", lambda rows, name=column.name: by_value(rows[name], _empty)))  # type: ignore[misc]
         if column.name.startswith(TARGET):
             found.append(Rule(column.name, "not between 0 and 1", lambda rows, name=column.name: _outside(rows[name])))  # type: ignore[misc]
         if column.type == "time":
@@ -132,10 +134,10 @@ def _exposure_rules(analysis: Analysis) -> list[Rule]:
     start_ms = round(experiment.phases[0].starts_at.timestamp() * 1000)
 
     def inside(rows: pa.Table) -> Any:
-        return pc.equal(rows["experiment"], experiment.name)
+        return by_value(rows["experiment"], lambda names: pc.equal(names, experiment.name))
 
     def in_arm(rows: pa.Table) -> Any:
-        return pc.and_(inside(rows), pc.not_equal(rows["arm"], HOLDOUT))
+        return pc.and_(inside(rows), _not(rows["arm"], HOLDOUT))
 
     return [
         Rule(
@@ -147,7 +149,7 @@ def _exposure_rules(analysis: Analysis) -> list[Rule]:
         Rule(
             "arm",
             f"no arm of {experiment.name}",
-            lambda rows: pc.and_(inside(rows), pc.invert(pc.is_in(rows["arm"], arms))),
+            lambda rows: pc.and_(inside(rows), _none_of(rows["arm"], arms)),
         ),
         Rule(
             "phase",
@@ -168,7 +170,7 @@ def _exposure_rules(analysis: Analysis) -> list[Rule]:
 def _outcome_rules() -> list[Rule]:
     kinds = pa.array(["click", "dwell", "visit"])
     return [
-        Rule("kind", "neither click, dwell nor visit", lambda rows: pc.invert(pc.is_in(rows["kind"], kinds))),
+        Rule("kind", "neither click, dwell nor visit", lambda rows: _none_of(rows["kind"], kinds)),
         Rule(
             "value",
             f"not between 0 and {LONGEST_DWELL_SECONDS}",
@@ -179,14 +181,27 @@ def _outcome_rules() -> list[Rule]:
         Rule(
             "value",
             "not 1, and this is no dwell",
-            lambda rows: pc.and_(pc.not_equal(rows["kind"], "dwell"), pc.not_equal(rows["value"], 1)),
+            lambda rows: pc.and_(_not(rows["kind"], "dwell"), pc.not_equal(rows["value"], 1)),
         ),
         Rule(
             "article_id",
             "null, and this is no visit",
-            lambda rows: pc.and_(pc.not_equal(rows["kind"], "visit"), pc.is_null(rows["article_id"])),
+            lambda rows: pc.and_(_not(rows["kind"], "visit"), pc.is_null(rows["article_id"])),
         ),
     ]
+
+
+def _empty(texts: Any) -> Any:
+    return pc.equal(texts, "")
+
+
+def _not(column: Any, name: str) -> Any:
+    return by_value(column, lambda names: pc.not_equal(names, name))
+
+
+def _none_of(column: Any, names: pa.Array) -> Any:
+    """Also true of null."""
+    return pc.fill_null(by_value(column, lambda found: pc.invert(pc.is_in(found, names))), True)
 
 
 def _outside(values: Any) -> Any:

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.ipc as ipc
 from numpy.typing import NDArray
 
-from offline.experiments.encoding import hashed
+from offline.experiments.encoding import hashed, one_array
 
 _OPTIONS = ipc.IpcWriteOptions(compression="lz4")
 
@@ -25,8 +25,8 @@ def bucket_rows(rows: pa.Table, buckets: int, session: duckdb.DuckDBPyConnection
 
     `user_id`, a dictionary, comes as runs: a dictionary of its own in every bucket.
     """
-    users = one_batch(rows.select(["user_id"])).column(0)
-    bucket = (hashed(users.dictionary, session).to_numpy() % np.uint64(buckets)).astype(np.int64)
+    users = one_array(rows["user_id"])
+    bucket = (hashed(pa.chunked_array([users.dictionary]), session).to_numpy() % np.uint64(buckets)).astype(np.int64)
     codes = users.indices.to_numpy()
     order = np.argsort(bucket[codes] * len(bucket) + codes, kind="stable")
     grouped, codes = one_batch(rows.drop_columns("user_id")).take(pa.array(order)), codes[order]
@@ -56,8 +56,7 @@ def read_bucket(paths: Sequence[str], bucket: int, schema: pa.Schema) -> pa.Tabl
 
 
 def one_batch(rows: pa.Table) -> pa.RecordBatch:
-    columns = [c.combine_chunks() if c.num_chunks else pa.array([], c.type) for c in rows.columns]
-    return pa.RecordBatch.from_arrays(columns, names=rows.column_names)
+    return pa.RecordBatch.from_arrays([one_array(column) for column in rows.columns], names=rows.column_names)
 
 
 def _with_runs(rows: pa.RecordBatch, codes: NDArray[np.int32], users: pa.Array) -> pa.RecordBatch:

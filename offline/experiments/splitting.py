@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from offline.experiments.encoding import coded_rows
-from offline.experiments.log_columns import Kind, Typed, parsed_rows, typed_rows
+from offline.experiments.log_columns import Kind, Typed, by_value, parsed_rows, typed_rows
 from offline.experiments.log_files import IS_JSON, LINE, Batch, Part, json_fields, read_slice
 from offline.experiments.plan import Plan
 from offline.experiments.quarantine import Origin, Rule, Sifted, rules, sift, write_quarantine
@@ -150,19 +150,23 @@ def _up_to_watermark(rows: pa.Table, time: str, plan: Plan) -> tuple[pa.Table, i
     """What happened later is not there yet: the same day read again next week gives the same."""
     if plan.analysis.ends_at is None:
         return rows, 0
-    kept = rows.filter(pc.less_equal(rows[time], round(plan.analysis.ends_at.timestamp() * 1000)))
+    before = pc.less_equal(rows[time], round(plan.analysis.ends_at.timestamp() * 1000))
+    if pc.all(before).as_py():
+        return rows, 0
+    kept = rows.filter(before)
     return kept, rows.num_rows - kept.num_rows
 
 
 def _history_only(rows: pa.Table, plan: Plan) -> tuple[pa.Table, int]:
     """Exposures of readers outside the experiment, or before `starts_at`, belong to no arm; they stay as history."""
     analysis = plan.analysis
-    outside = pc.equal(rows["arm"], HOLDOUT)
+    outside = by_value(rows["arm"], lambda arms: pc.equal(arms, HOLDOUT))
     if analysis.experiment.overrides:
-        outside = pc.or_(outside, pc.is_in(rows["user_id"], pa.array(sorted(analysis.experiment.overrides))))
+        given = pa.array(sorted(analysis.experiment.overrides))
+        outside = pc.or_(outside, by_value(rows["user_id"], lambda users: pc.is_in(users, given)))
     if analysis.starts_at is not None:
         outside = pc.or_(outside, pc.less(rows["exposed_at"], round(analysis.starts_at.timestamp() * 1000)))
-    inside = pc.and_(pc.equal(rows["experiment"], analysis.experiment.name), outside)
+    inside = pc.and_(by_value(rows["experiment"], lambda names: pc.equal(names, analysis.experiment.name)), outside)
     count = pc.sum(inside).as_py() or 0
     if not count:
         return rows, 0

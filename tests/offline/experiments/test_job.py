@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -22,8 +23,10 @@ from offline.experiments.tally_file import Totals, read_totals, write_totals
 from schemas.errors import KeenstreamError, UsageError
 from schemas.experiment import assign_arm
 from schemas.exposure import Exposure
+from schemas.names import Topic
 from tests.offline.experiments.log_folders import NOW_MS, as_row, planned, shuffled, sound_log, totals, write_log
 from tests.offline.experiments.log_rows import ANALYSIS, START_MS
+from tests.offline.experiments.trap_logs import clicks_on, make_log, put
 
 WINDOW_MS = round(ANALYSIS.window_days * DAY_MS)
 seeds = st.integers(min_value=0, max_value=10_000)
@@ -106,6 +109,30 @@ def test_what_arrives_late_is_as_if_it_had_been_in_time(folders: Path, seed: int
     (folder / "outcomes" / "date=2026-12-24").mkdir()
     file.rename(folder / "outcomes" / "date=2026-12-24" / "7-0-9.parquet")
     assert plain(totals(ends, folder, fresh(folders))) == plain(whole)
+
+
+def test_a_thousand_readers_in_a_cell_give_the_same_bytes_however_the_log_is_cut(tmp_path: Path) -> None:
+    """Sums of seconds and medians too; and medians whatever the number of buckets."""
+    exposures, _ = make_log(8, 3_600, days=1, base=2.0)
+    drawn = np.random.default_rng(9)
+    dwells = put(clicks_on(exposures, "dwell"), "value", np.round(drawn.lognormal(4, 1, exposures.num_rows), 1))
+    dwells = dwells.take(drawn.permutation(exposures.num_rows)[:9_000])
+    median = Metric(name="median", numerator=Count(of="dwell", aggregate="sum"), quantile=0.5)
+    analysis = msgspec.structs.replace(ANALYSIS, metrics=(*ANALYSIS.metrics, median))
+    found = []
+    for number, (files, buckets) in enumerate(((1, 3), (4, 3), (2, 7))):
+        rows = [table.take(drawn.permutation(table.num_rows)) for table in (exposures, dwells)]
+        for name, table in zip((Topic.EXPOSURES, Topic.OUTCOMES), rows, strict=True):
+            (tmp_path / f"{number}" / name).mkdir(parents=True)
+            for file in range(files):
+                part = table.take(np.arange(file, table.num_rows, files))
+                pq.write_table(part, tmp_path / f"{number}" / name / f"{file}.parquet", row_group_size=4_000)
+        found.append(totals(analysis, tmp_path / f"{number}", tmp_path / f"out-{number}", buckets=buckets))
+    written = [Path(write_totals(one, str(tmp_path / "totals.json"))).read_bytes() for one in found]
+    assert written[0] == written[1]
+    cells = [{key: (cell.exposed, cell.sketches) for key, cell in one.tally.cells.items()} for one in found]
+    assert cells[0] == cells[2]
+    assert max(cell.exposed for cell in found[0].tally.cells.values()) > 1_000
 
 
 def test_a_closed_day_gives_the_same_bytes_again(tmp_path: Path) -> None:
