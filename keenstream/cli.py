@@ -24,6 +24,7 @@ def main(build: Callable[[], typer.Typer] = application) -> None:
     """Entry point of the `keenstream` script; `build` imports and gives the commands."""
     logging.basicConfig(level=os.environ.get("KEENSTREAM_LOG_LEVEL", "WARNING"), format=LOG_FORMAT)
     logging.getLogger("kafka.net").setLevel(logging.ERROR)  # it warns of its own slow starts, which nobody can mend
+    logging.getLogger().addFilter(lambda record: "apitools not found" not in record.getMessage())  # Beam's, on import
     errors = Console(stderr=True, highlight=False)
     try:
         command = typer.main.get_command(build())

@@ -22,7 +22,7 @@ STOP: Final = "\n"  # a list is one line: `query; query; query`
 MAX_SIGNALS: Final[dict[Kind, int]] = {"page": 2, "search": 2, "click": 4}
 MAX_SIGNAL_CHARACTERS = 90
 
-_LABELS: dict[Kind, str] = {"page": "Pages", "search": "Searches", "click": "News read"}
+LABELS: dict[Kind, str] = {"page": "Pages", "search": "Searches", "click": "News read"}
 _INSTRUCTION = (
     "Write the news searches that each reader would make: short, specific, one for each interest, no repeats.\n\n"
 )
@@ -77,7 +77,7 @@ def _latest_by_kind(profile: UserProfile) -> dict[Kind, list[Signal]]:
 
 def _render_kind(kind: Kind, newest_first: Iterable[Signal]) -> str:
     texts = "; ".join(_cut(signal.text) for signal in reversed(list(newest_first)))
-    return f"{_LABELS[kind]}: {texts}\n" if texts else ""
+    return f"{LABELS[kind]}: {texts}\n" if texts else ""
 
 
 def _cut(text: str) -> str:

@@ -1,5 +1,6 @@
 """`keenstream train warm-start | teacher | student`: resumable runs on prepared examples."""
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from keenstream.commands.console import JSON_OPTION, console, count_progress, print_json
+from keenstream.commands.console import JSON_OPTION, console, print_json
+from keenstream.commands.training_progress import training_progress
 
 if TYPE_CHECKING:  # torch loads when a command runs
     from offline.training.manifest import RunManifest
-    from offline.training.progress import Progress
     from offline.training.stage import Session
 
 Examples = Annotated[Path, typer.Argument(help="What `keenstream train prepare` wrote.")]
@@ -26,6 +27,12 @@ Minutes = Annotated[
     float | None, typer.Option(min=0, help="Stop after so long with a checkpoint (exit code 1); repeat to go on.")
 ]
 Beyond = Annotated[list[str], typer.Option("--reward", help="A reward that the paper does not have: hit, copying.")]
+JudgeKind = Annotated[str, typer.Option("--judge", help="Of coverage and specificity: embedding | llm")]
+JudgeUrl = Annotated[
+    str, typer.Option(help="OpenAI-compatible endpoint, up to /v1. Its key: the environment's KEENSTREAM_JUDGE_KEY.")
+]
+JudgeModel = Annotated[str, typer.Option(help="Name of the judge's model.")]
+JudgeTimeout = Annotated[float, typer.Option(min=0.1, help="Seconds for one answer of the judge.")]
 Weights = Annotated[list[str], typer.Option("--weight", help="NAME=WEIGHT of a reward; 0 leaves it out.")]
 
 
@@ -59,16 +66,28 @@ def teacher(
     readers: Readers = None,
     reward: Beyond = [],  # noqa: B006  # typer copies it
     weight: Weights = [],  # noqa: B006
+    judge: JudgeKind = "embedding",
+    judge_url: JudgeUrl = "",
+    judge_model: JudgeModel = "",
+    judge_timeout: JudgeTimeout = 30.0,
     minutes: Minutes = None,
     as_json: bool = JSON_OPTION,
 ) -> None:
     """Warm start, then Dr. GRPO with the rewards; it stops with the reason when a gate closes.
 
-    Example: `keenstream train teacher examples --out runs/teacher --size laptop --minutes 110`
+    Examples: `keenstream train teacher examples --out runs/teacher --size laptop --minutes 110`, and
+    `keenstream train teacher examples --out runs/judged --judge llm --judge-url http://localhost:8000/v1
+    --judge-model Qwen2.5-7B-Instruct`. A judge that abstains in more than a fifth of its answers stops the run.
     """
     common = {"size": size, "device": device, "base": base, "steps": steps, "readers": readers, "warm_start": warm}
     rewards = {"beyond": tuple(reward), "reward_weights": _weights(weight)}
-    _train({"kind": "teacher", **common, **rewards}, examples, out, minutes, as_json)
+    judges = {
+        "judge": judge,
+        "judge_url": judge_url,
+        "judge_model": judge_model,
+        "judge_timeout": judge_timeout,
+    }
+    _train({"kind": "teacher", **common, **rewards, **judges}, examples, out, minutes, as_json)
 
 
 def student(
@@ -113,7 +132,7 @@ def _train(fields: dict[str, Any], examples: Path, out: Path, minutes: float | N
         job = msgspec.convert({**fields, **paths}, TrainingJob)
     except msgspec.ValidationError as error:
         raise UsageError(str(error)) from error
-    with _session(job.device, minutes) as session:
+    with training_session(job.device, minutes) as session:
         manifest = run_job(job, session)
     if as_json:
         print_json(manifest)
@@ -131,23 +150,22 @@ def _weights(pairs: list[str]) -> dict[str, float]:
 
 
 @contextmanager
-def _session(device: str, minutes: float | None) -> "Iterator[Session]":
+def training_session(device: str, minutes: float | None) -> "Iterator[Session]":
+    """Progress with the time left, sentences above it, and the end of a slice of `minutes`."""
+    from offline.training.job import JUDGE_KEY
     from offline.training.stage import Session
+    from schemas.secret import Secret
 
-    until = time.monotonic() + minutes * 60 if minutes is not None else None
-    with count_progress() as bar:
-        task = bar.add_task("preparing", total=None)
-
-        def watch(progress: "Progress") -> None:
-            told = [f"{name} {progress.measures[name]:.3f}" for name in ("loss", "reward") if name in progress.measures]
-            bar.update(
-                task, description=" ".join([progress.stage, *told]), completed=progress.step, total=progress.steps
-            )
-
-        def tell(sentence: str) -> None:
-            bar.console.print(sentence, markup=False, soft_wrap=True)
-
-        yield Session(device=device, watch=watch, tell=tell, now_ms=int(time.time() * 1000), until=until)
+    now = time.monotonic()
+    with training_progress() as (watch, tell):
+        yield Session(
+            device=device,
+            watch=watch,
+            tell=tell,
+            now_ms=int(time.time() * 1000),
+            until=now + minutes * 60 if minutes is not None else None,
+            judge_key=Secret(os.environ.get(JUDGE_KEY, "")),
+        )
 
 
 def _print_run(manifest: "RunManifest", out: Path) -> None:

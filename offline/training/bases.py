@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from offline.release.folders import build_folder
 from offline.release.manifest import sha256_of
+from offline.training.trainer_arguments import quiet_libraries
 from schemas.errors import UsageError
 
 TINY, SMOLLM2 = "tiny", "smollm2"
@@ -23,41 +23,15 @@ def ensure_base(name: str, home: Path) -> str:
     """The folder (or the hub's name) of the base `name`, built below `home` where it is one of ours."""
     from offline.release.models import ModelPaths
     from offline.release.student import build_base
+    from offline.training.tiny import build_tiny
 
-    if name not in (TINY, SMOLLM2):
-        return name
-    paths = ModelPaths.below(home)
-    build_base(paths.student_hf, paths.cache, lambda step: None)
+    if name == TINY:
+        return str(build_tiny(home / "models" / "tiny-hf"))
     if name == SMOLLM2:
+        paths = ModelPaths.below(home)
+        build_base(paths.student_hf, paths.cache, lambda step: None)
         return str(paths.student_hf)
-    folder = home / "models" / "tiny-hf"
-    if not folder.exists():
-        build_folder(folder, lambda target: write_tiny(paths.student_hf, target))
-    return str(folder)
-
-
-def write_tiny(tokenizer_from: Path, folder: Path, *, seed: int = 7) -> None:
-    """A Llama of random weights, 0.8 million, with the tokenizer (and so the table of tokens) of another model."""
-    import torch
-    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
-
-    tokenizer = AutoTokenizer.from_pretrained(tokenizer_from)
-    torch.manual_seed(seed)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=4,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        tie_word_embeddings=True,
-        initializer_range=0.2,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    return name
 
 
 def load_base(source: str) -> Base:
@@ -65,6 +39,7 @@ def load_base(source: str) -> Base:
     import torch
     from transformers import AutoModelForCausalLM
 
+    quiet_libraries()
     try:
         if (Path(source) / ADAPTER).exists():
             return Base(_merged(Path(source)), _tokenizer(source), source)

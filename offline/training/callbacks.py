@@ -7,17 +7,21 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from transformers import TrainerCallback
 
+from offline.training.best import Measured
 from offline.training.curves import STEP
 from offline.training.gates import HELD_OUT, Gates
 from offline.training.progress import Pace, Progress, Watch
 from offline.training.run import Run
 
 Measure = Callable[[Any], Mapping[str, float]]  # the model as it is -> held-out measures by name
+Keep = Callable[[Any, Path], None]  # writes the model as it is into a new folder
 
 _LOGGED_ONCE = "train_"  # trainer's summary at the end, no point of a curve
 
@@ -62,9 +66,11 @@ class Around(TrainerCallback):  # type: ignore[misc]  # transformers has no type
         *,
         measure: Measure | None = None,
         measure_every: int = 0,
+        keep: Keep | None = None,
     ) -> None:
+        """`keep`: the weights that measured best are kept while the run goes on."""
         self.run, self.gates, self.stop, self.watch = run, gates, stop, watch
-        self.measure, self.measure_every = measure, measure_every
+        self.measure, self.measure_every, self.keep = measure, measure_every, keep
         self.reason = ""
         self._pace = Pace()
 
@@ -100,8 +106,13 @@ class Around(TrainerCallback):  # type: ignore[misc]  # transformers has no type
         self.run.checkpoints.commit(state.global_step)
 
     def _held_out(self, step: int, control: Any, kwargs: Mapping[str, Any]) -> None:
-        if self.measure:
-            self._observe(step, self.measure(kwargs["model"]), control)
+        if not self.measure:
+            return
+        measures = self.measure(kwargs["model"])
+        if self.keep and HELD_OUT in measures:
+            measured = Measured(step=step, value=measures[HELD_OUT])
+            self.run.best.offer(measured, partial(self.keep, kwargs["model"]))
+        self._observe(step, measures, control)
 
     def _observe(self, step: int, measures: Mapping[str, float], control: Any) -> None:
         self.run.curves.add(step, measures)
@@ -112,6 +123,11 @@ class Around(TrainerCallback):  # type: ignore[misc]  # transformers has no type
 
 
 def held_out_scores(run: Run) -> dict[str, float]:
-    """The first and the latest held-out measure of the curves, for the manifest."""
+    """The first held-out measure of the curves, and that of the model that is kept, for the manifest."""
     values = [row[HELD_OUT] for row in run.curves.rows if HELD_OUT in row]
     return {HELD_OUT: values[-1], f"{HELD_OUT}_first": values[0]} if values else {}
+
+
+def best_scores(best: Measured) -> dict[str, float]:
+    """The same of a run that keeps its best weights and not its last."""
+    return {HELD_OUT: best.value, "kept_step": float(best.step)}

@@ -6,6 +6,7 @@ Exit codes are the command line's: 0 done, 1 failed or its time is over, 2 wrong
 same job resumes it, and a job that is done is not run again: so a retried Beam bundle resumes (beam_job.py).
 """
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Literal
 
 import msgspec
 
+from offline.training.llm_judge import Endpoint
 from offline.training.manifest import RunManifest, finished_run
 from offline.training.material import Material
 from offline.training.progress import Progress
@@ -21,7 +23,9 @@ from offline.training.sizes import Size, size_of
 from offline.training.stage import Session
 from schemas.config import Api
 from schemas.errors import KeenstreamError, UsageError
+from schemas.secret import Secret
 
+JUDGE_KEY = "KEENSTREAM_JUDGE_KEY"  # the environment's name of the key of an LLM judge
 JobKind = Literal["warm-start", "teacher", "student"]
 
 
@@ -43,6 +47,10 @@ class TrainingJob(msgspec.Struct, frozen=True, kw_only=True):
     readers: int | None = None  # training examples at most
     beyond: tuple[str, ...] = ()  # rewards that the paper does not have
     reward_weights: dict[str, float] = {}
+    judge: Literal["embedding", "llm"] = "embedding"  # of coverage and specificity
+    judge_url: str = ""  # of the LLM judge, up to and with /v1; its key is not in here (Session)
+    judge_model: str = ""
+    judge_timeout: float = 30.0  # seconds, of one answer
 
 
 def run_job(job: TrainingJob, session: Session) -> RunManifest:
@@ -50,13 +58,18 @@ def run_job(job: TrainingJob, session: Session) -> RunManifest:
     from offline.evaluate.local_embedder import LocalEmbedder
     from offline.release.models import ModelPaths
     from offline.training.loading import load_material
-    from offline.training.trainer_arguments import check_device, quiet_libraries
+    from offline.training.trainer_arguments import check_device, limit_threads, quiet_libraries
 
     check_device(job.device)
+    judge = judge_of(job, session.judge_key)
     quiet_libraries()
-    size, embedder = sized(job), LocalEmbedder(ModelPaths.below(Path(job.home)).embedder)
+    size = sized(job)
+    limit_threads(size.threads)
+    embedder = LocalEmbedder(ModelPaths.below(Path(job.home)).embedder)
     session.tell("reading the examples and embedding their news")
-    material = load_material(Path(job.examples), embedder, Api(), most_readers=job.readers, beyond=job.beyond)
+    material = load_material(
+        Path(job.examples), embedder, Api(), most_readers=job.readers, beyond=job.beyond, judge=judge
+    )
     return run_on(job, size, material, session)
 
 
@@ -79,6 +92,20 @@ def run_on(job: TrainingJob, size: Size, material: Material, session: Session) -
     return train_teacher(folder, material, size, base, session, warm_start=job.warm_start)
 
 
+def judge_of(job: TrainingJob, key: Secret) -> Endpoint | None:
+    """Where the LLM judge answers; None for the embedding judges. UsageError when half of it is named."""
+    if job.judge == "embedding":
+        if job.judge_url or job.judge_model:
+            raise UsageError("--judge-url and --judge-model are of an LLM judge: add --judge llm")
+        return None
+    if not job.judge_url.startswith(("http://", "https://")) or not job.judge_model:
+        raise UsageError(
+            "--judge llm needs --judge-url, the address of an OpenAI-compatible endpoint up to /v1 such as "
+            "http://localhost:8000/v1, and --judge-model, the name of its model"
+        )
+    return Endpoint(url=job.judge_url, model=job.judge_model, key=key, timeout_seconds=job.judge_timeout)
+
+
 def sized(job: TrainingJob) -> Size:
     """The size with what the job changes of it."""
     size = size_of(job.size)
@@ -98,7 +125,14 @@ def main(path: str) -> int:
     """Run the job in a file; progress goes to standard error, a line for each step."""
     try:
         job = msgspec.json.decode(Path(path).read_bytes(), type=TrainingJob)
-        run_job(job, Session(device=job.device, watch=_write_line, tell=_write, now_ms=int(time.time() * 1000)))
+        session = Session(
+            device=job.device,
+            watch=_write_line,
+            tell=_write,
+            now_ms=int(time.time() * 1000),
+            judge_key=Secret(os.environ.get(JUDGE_KEY, "")),
+        )
+        run_job(job, session)
     except KeyboardInterrupt:
         return 130
     except KeenstreamError as error:

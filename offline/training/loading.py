@@ -12,6 +12,8 @@ from offline.evaluate.held_out import pool_at
 from offline.simulate.impressions import FRESH_MS
 from offline.training.example_set import load_articles, load_split, read_manifest
 from offline.training.examples import Example, SplitName
+from offline.training.judges import Judge
+from offline.training.llm_judge import Endpoint, LlmJudge
 from offline.training.material import Material, Rank, checked_material, make_market, make_rank
 from offline.training.news_index import NewsIndex, TextVectors
 from offline.training.proposals import TrainingReader
@@ -25,9 +27,18 @@ MOST_GUARDS = 200  # validation readers whose lists are written at each measure
 
 
 def load_material(
-    folder: Path, embedder: Embedder, api: Api, *, most_readers: int | None = None, beyond: Sequence[str] = ()
+    folder: Path,
+    embedder: Embedder,
+    api: Api,
+    *,
+    most_readers: int | None = None,
+    beyond: Sequence[str] = (),
+    judge: Endpoint | None = None,
 ) -> Material:
-    """The first `most_readers` training examples with clicks; `beyond` names rewards that the paper does not have."""
+    """The first `most_readers` training examples with clicks; `beyond` names rewards that the paper does not have.
+
+    Coverage and specificity are judged by the model at `judge`, or without one by embeddings.
+    """
     manifest, articles = read_manifest(folder), load_articles(folder)
     training, validation = _with_clicks(folder, "training"), _with_clicks(folder, "validation")[:MOST_GUARDS]
     if not training or not validation:
@@ -45,9 +56,18 @@ def load_material(
             held_out=[as_reader(row) for row in validation],
             market=make_market(index, news),
             rank=held_out_rank(articles, validation, embedder, api),
-            rewards=make_rewards(index, beyond=beyond),
+            rewards=make_rewards(index, **_judges(judge), beyond=beyond),
             data_sha256=manifest.content_sha256,
+            judge=judge.model if judge else "",
         )
+    )
+
+
+def _judges(endpoint: Endpoint | None) -> dict[str, Judge]:
+    return (
+        {"coverage": LlmJudge("coverage", endpoint), "specificity": LlmJudge("specificity", endpoint)}
+        if (endpoint)
+        else {}
     )
 
 

@@ -29,6 +29,7 @@ class RunManifest(msgspec.Struct, frozen=True, kw_only=True):
     base_sha256: str = ""  # of its weights; "" for a name
     teacher: str = ""  # of a student
     method: str = ""  # of a student: on-policy | supervised | none
+    judge: str = ""  # of a teacher: the model that judged lists; "" for the embedding judges
     prompt_version: str = ""
     commit: str = ""
     libraries: dict[str, str] = {}
@@ -51,6 +52,7 @@ class RunManifest(msgspec.Struct, frozen=True, kw_only=True):
             "base_sha256",
             "teacher",
             "method",
+            "judge",
             "prompt_version",
         )
         return [name for name in made_of if getattr(self, name) != getattr(other, name)]

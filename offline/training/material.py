@@ -39,6 +39,7 @@ class Material(msgspec.Struct, frozen=True, kw_only=True):
     rank: Rank
     rewards: Mapping[str, Reward]
     data_sha256: str
+    judge: str = ""  # the model behind an LLM judge; "" for the embedding judges
 
 
 def checked_material(material: Material) -> Material:

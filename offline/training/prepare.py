@@ -19,15 +19,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from offline.event_log import LogPart, read_events
-from offline.experiments.splits import read_bucket, write_split
 from offline.training.example_set import CLICK_SCHEMA, CLICKS, SplitCounts, content_hash
 from offline.training.examples import SPLITS, Example, FoldReader, Moment, ReaderState, examples_table, split_of
+from offline.training.spilled import read_spilled, write_spilled
 from schemas.config import Profiles
 from schemas.errors import UsageError
 
 BUCKET_EVENTS: Final = 200_000  # of the log, about; their readers are what one worker holds
 MOST_BUCKETS: Final = 1_024
-STATE_SCHEMA = pa.schema([pa.field("state", pa.binary())])
 _encoder, _decoder = msgspec.msgpack.Encoder(), msgspec.msgpack.Decoder(ReaderState)
 
 
@@ -141,7 +140,7 @@ def fold_part(part: LogPart, plan: PreparePlan) -> FoldedPart:
         if state:
             rows[bucket_of(user_id, plan.buckets)].append(_encoder.encode(state))
     path = plan.split_path(part)
-    write_split(path, [pa.table({"state": row}, schema=STATE_SCHEMA) for row in rows])
+    write_spilled(path, rows)
     return FoldedPart(path=str(path), events=events, bad_lines=bad_lines)
 
 
@@ -162,7 +161,7 @@ def merge_bucket(bucket: Bucket, plan: PreparePlan) -> Counts:
     """Writes the bucket's shards: examples by split, and clicks."""
     fold = FoldReader(plan.moments, plan.profiles)
     states: dict[str, ReaderState | None] = {}
-    for data in read_bucket(bucket.paths, bucket.number, STATE_SCHEMA)["state"].to_pylist():
+    for data in read_spilled(bucket.paths, bucket.number):
         state = _decoder.decode(data)
         states[state.user_id] = fold.merge_accumulators([states.get(state.user_id), state])
     readers = [state for _, state in sorted(states.items()) if state]

@@ -3,6 +3,7 @@
     manifest.json   what it is made of, its state and scores
     lock            held by the process that trains; the system frees it when that process dies, however it dies
     checkpoints/    the latest whole ones
+    best/           weights that did best on held-out readers, while it runs: kept if a gate stops it
     curves.jsonl, curves.csv, curves.png
     model/          appears whole when the run is done
 
@@ -20,6 +21,7 @@ import msgspec
 
 from offline.release.folders import build_folder
 from offline.release.manifest import sha256_of
+from offline.training.best import Best
 from offline.training.checkpoints import Checkpoints, step_of
 from offline.training.curves import Curves
 from offline.training.manifest import RunManifest, read_run_manifest, write_run_manifest
@@ -37,6 +39,7 @@ class Run:
         self.folder, self.manifest, self.tell = folder, manifest, tell
         self.checkpoints = Checkpoints(folder / CHECKPOINTS)
         self.curves = Curves(folder)
+        self.best = Best(folder)
 
     @property
     def model(self) -> Path:
@@ -70,7 +73,9 @@ class Run:
         self.curves.write_plot()
         state = "stopped" if reason else "done"
         digest = sha256_of(weights_of(self.model))
-        return self.record(state=state, reason=reason, steps=steps, scores=scores, model_sha256=digest)
+        done = self.record(state=state, reason=reason, steps=steps, scores=scores, model_sha256=digest)
+        self.best.clear()
+        return done
 
 
 def weights_of(folder: Path) -> Path:

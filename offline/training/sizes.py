@@ -68,6 +68,7 @@ class Student(msgspec.Struct, frozen=True, kw_only=True):
 class Size(msgspec.Struct, frozen=True, kw_only=True):
     name: SizeName
     base: str  # tiny | smollm2 | the name or folder of a model
+    threads: int = 0  # of torch on a CPU; 0: one for each core
     warm_start: WarmStart
     teacher: Teacher
     student: Student
@@ -78,33 +79,34 @@ _OPEN = GateSettings(zero_variance_limit=1.0, clipped_limit=1.0, held_out_drop=1
 TINY = Size(
     name="tiny",
     base="tiny",
+    threads=1,  # matrices this small are done before a second thread has begun
     warm_start=WarmStart(
-        steps=40,
+        steps=120,
         batch=8,
-        learning_rate=4e-2,
-        checkpoint_every=20,
-        max_new_tokens=12,
+        learning_rate=5e-3,
+        checkpoint_every=40,
+        max_new_tokens=24,
         choice=ChoiceSettings(samples=1, phrase_signals=2, neighbour_titles=2),
     ),
     teacher=Teacher(
-        steps=3,
+        steps=4,
         groups=2,
         completions=4,
         learning_rate=1e-4,
-        checkpoint_every=1,
+        checkpoint_every=2,
         held_out_every=2,
-        max_new_tokens=12,
+        max_new_tokens=24,
         gates=_OPEN,
     ),
     student=Student(
-        steps=3,
+        steps=4,
         batch=4,
         learning_rate=1e-3,
-        checkpoint_every=1,
+        checkpoint_every=2,
         held_out_every=2,
         layers=2,
-        warm_start=WarmStart(steps=6, batch=8, learning_rate=2e-2, checkpoint_every=3, max_new_tokens=12),
-        max_new_tokens=12,
+        warm_start=WarmStart(steps=40, batch=8, learning_rate=5e-3, checkpoint_every=20, max_new_tokens=24),
+        max_new_tokens=24,
         gates=_OPEN,
     ),
 )

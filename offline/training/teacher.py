@@ -51,6 +51,7 @@ def begin_manifest(
         size=size,
         teacher=teacher,
         method=method,
+        judge=material.judge if kind != "student" and not teacher else "",  # a student is taught by no reward
         settings=msgspec.to_builtins(settings),
         data_sha256=material.data_sha256,
         base=base,

@@ -46,12 +46,21 @@ def shared_arguments(settings: Shared, staging: Path, device: str) -> dict[str, 
 
 
 def quiet_libraries() -> None:
-    """The run tells its progress itself; bars of the libraries would only tear it apart."""
+    """The run tells its progress itself; bars and advice of the libraries would only tear it apart."""
     import datasets
     from transformers.utils import logging
 
     datasets.disable_progress_bars()
     logging.disable_progress_bar()
+    logging.set_verbosity_error()
+
+
+def limit_threads(count: int) -> None:
+    """Of torch in this process; 0 leaves them as they are."""
+    import torch
+
+    if count:
+        torch.set_num_threads(count)
 
 
 def check_device(device: str) -> None:

@@ -9,11 +9,12 @@ import pytest
 
 from offline.release.manifest import sha256_of
 from offline.release.releases import HeldOut, Release, read_release, release_run, released
-from offline.training.bases import load_base, save_model, write_tiny
+from offline.training.bases import load_base, save_model
 from offline.training.manifest import RunManifest, write_run_manifest
 from offline.training.material import prompts_of
 from offline.training.pruning import prune_blocks
 from offline.training.run import weights_of
+from offline.training.tiny import write_tiny
 from offline.training.vocabulary import tokenizer_sha256
 from schemas.errors import KeenstreamError, UsageError
 from tests.offline.training.world import readers, write_tokenizer
@@ -26,7 +27,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Pruned to three blocks."""
     folder, tokenizer = tmp_path_factory.mktemp("run"), tmp_path_factory.mktemp("tokenizer")
     write_tokenizer(tokenizer)
-    write_tiny(tokenizer, folder / "base")
+    write_tiny(tokenizer, folder / "base", width=16, tied=True)
     loaded = load_base(str(folder / "base"))
     save_model(loaded._replace(model=prune_blocks(loaded.model, [0, 1, 3])), folder / "model")
     manifest = RunManifest(

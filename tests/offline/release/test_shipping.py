@@ -16,12 +16,13 @@ from offline.release.served_code import ServedStudent
 from offline.release.shipped import BASE, NAME, SHIPPED, ShippedManifest, merge_shipped, read_shipped
 from offline.release.shipping import EVALUATION, Shipping, check_bytes, ship_run
 from offline.release.student import HF_RECIPE, build_student
-from offline.training.bases import load_base, save_model, write_tiny
+from offline.training.bases import load_base, save_model
 from offline.training.manifest import RunManifest, write_run_manifest
 from offline.training.material import prompts_of
 from offline.training.pruning import prune_blocks
 from offline.training.run import MODEL
 from offline.training.student import INFLUENCE, PRUNED, Influence
+from offline.training.tiny import write_tiny
 from offline.training.vocabulary import tokenizer_sha256
 from schemas.errors import UsageError
 from schemas.prompt import BARE, EXAMPLES
@@ -37,7 +38,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """As `build_base` leaves the real one, so that it is not fetched."""
     folder, tokenizer = tmp_path_factory.mktemp("models") / "student-hf", tmp_path_factory.mktemp("tokenizer")
     write_tokenizer(tokenizer)
-    write_tiny(tokenizer, folder)
+    write_tiny(tokenizer, folder, width=WIDTH, tied=True)
     names = {"name": smollm2.MODEL_NAME, "version": smollm2.WHEEL_VERSION, "source": BASE, "recipe": HF_RECIPE}
     write_manifest(folder, Manifest(**names, prompt_version=EXAMPLES, engine="transformers", sha256="b"))
     return folder

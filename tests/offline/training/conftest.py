@@ -1,9 +1,9 @@
 import pytest
 
-from offline.training.bases import write_tiny
 from offline.training.material import Material
 from offline.training.progress import Progress
 from offline.training.stage import Session
+from offline.training.tiny import write_tiny
 from tests.offline.training import world
 
 

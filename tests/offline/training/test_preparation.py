@@ -158,7 +158,7 @@ def test_a_full_disk_is_told_and_leaves_nothing(log: Path, tmp_path: Path, monke
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(prepare, "write_split", full)
+    monkeypatch.setattr(prepare, "write_spilled", full)
     with pytest.raises(UsageError, match="No space left"):
         run(log, tmp_path / "out")
     assert not list(tmp_path.iterdir())

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from offline.training import tiny
 from offline.training.material import Material, make_market, make_rank
 from offline.training.news_index import NewsIndex, TextVectors
 from offline.training.proposals import TrainingReader
@@ -81,21 +82,7 @@ def material(training: int = 24, held_out: int = 6) -> Material:
 
 
 def write_tokenizer(folder: Path, vocabulary: int = 400) -> None:
-    """A byte-level BPE trained on the world's own words, with the end token that SmolLM2 has."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
-
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
+    """Fitted to the world's own words."""
     texts = [article.title for article in articles()]
     texts += [f"News read: {t} {w}\nNews searches: {t} {w}; {w}" for t, words in TOPICS.items() for w in words]
-    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocabulary, special_tokens=special, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
-    )
-    tokenizer.train_from_iterator(texts, trainer)
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token=special[1], eos_token=special[2], pad_token=special[2]
-    )
-    fast.save_pretrained(folder)
+    tiny.write_tokenizer(folder, texts, vocabulary)
