@@ -21,13 +21,15 @@ from rich.console import Console
 from rich.table import Table
 
 from bench._machine import Machine, this_machine
+from offline.evaluate.cleaning import Cleaned, Gain, cleaned_by
+from offline.evaluate.held_out import HeldOutReader
 from offline.evaluate.metrics import Estimate
-from offline.evaluate.protocol import SERVED, Row, Tuned, build_task, rows, tune, write_lists
+from offline.evaluate.protocol import SERVED, Row, Tuned, build_task, cleaning_rows, rows, tune, write_lists
 from offline.evaluate.retrieval import VectorCache
 from offline.simulate import SimulationSettings, checked
 from schemas.article import Article
-from schemas.clients.models import Student
-from schemas.clients.triton import TritonEmbedder, TritonStudent
+from schemas.clients.models import Cleaner, Student
+from schemas.clients.triton import TritonCleaner, TritonEmbedder, TritonStudent
 from schemas.config import Config, load_config
 from schemas.errors import UsageError
 from schemas.names import Model
@@ -66,6 +68,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     settings: tuple[Setting, ...]
     rows: tuple[Row, ...]
     tuned: tuple[Tuned, ...]
+    cleaning: tuple[Gain, ...] = ()  # over the rules alone
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,6 +79,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     readers: int
     tuning_readers: int
     with_student: bool
+    with_cleaner: bool = False
     articles: Sequence[Article] | None
     news: str
     config: Config
@@ -87,6 +91,7 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     setting: Setting
     rows: list[Row]
     tuned: list[Tuned]
+    cleaning: list[Gain]
     student: str
     prompt_version: str
 
@@ -96,13 +101,14 @@ async def measure(plan: Plan, triton: str) -> Report:
     started = time.monotonic()
     embedder = TritonEmbedder(triton, deadline_seconds=DEADLINE_SECONDS)
     student = TritonStudent(triton, deadline_seconds=DEADLINE_SECONDS) if plan.with_student else None
+    cleaner = TritonCleaner(triton, deadline_seconds=DEADLINE_SECONDS) if plan.with_cleaner else None
     try:
         cache = VectorCache(embedder)
-        widths = [await measure_gap(plan, gap, cache, student) for gap in plan.gaps]
+        widths = [await measure_gap(plan, gap, cache, student, cleaner) for gap in plan.gaps]
     finally:
-        await embedder.close()
-        if student:
-            await student.close()
+        for client in (embedder, student, cleaner):
+            if client:
+                await client.close()
     return Report(
         machine=this_machine(),
         seed=plan.simulation.seed,
@@ -115,14 +121,22 @@ async def measure(plan: Plan, triton: str) -> Report:
         settings=tuple(width.setting for width in widths),
         rows=tuple(row for width in widths for row in width.rows),
         tuned=tuple(row for width in widths for row in width.tuned),
+        cleaning=tuple(row for width in widths for row in width.cleaning),
     )
 
 
-async def measure_gap(plan: Plan, gap: float, cache: VectorCache, student: Student | None) -> Measured:
-    """One simulation: every system on the reported readers, weights on the tuning readers."""
+async def measure_gap(
+    plan: Plan, gap: float, cache: VectorCache, student: Student | None, cleaner: Cleaner | None = None
+) -> Measured:
+    """One simulation: every system on the reported readers, weights on the tuning readers.
+
+    With a cleaner all of them are read as it leaves them, and the own signals also as the rules alone do.
+    """
     task = await build_task(msgspec.structs.replace(plan.simulation, gap=gap), plan.articles, plan.config, cache)
-    reported = task.split.of("reported", plan.readers)
-    tuning = task.split.of("tuning", plan.tuning_readers if student else 0)
+    as_kept = task.split.of("reported", plan.readers)
+    cleaned = await _cleaned(plan, cleaner, as_kept)
+    reported = cleaned.readers
+    tuning = (await _cleaned(plan, cleaner, task.split.of("tuning", plan.tuning_readers if student else 0))).readers
     if not reported:
         raise UsageError("no simulated reader has both a history and a later click: raise --readers or --events")
     console.print(
@@ -131,6 +145,7 @@ async def measure_gap(plan: Plan, gap: float, cache: VectorCache, student: Stude
     max_queries = plan.config.interests.max_queries
     lists = await write_lists(student, [*reported, *tuning], max_queries=max_queries) if student else None
     positives = sum(len(reader.positives) for reader in reported) / len(reported)
+    beside, gains = await cleaning_rows(task, as_kept, cleaned) if cleaner else ([], [])
     return Measured(
         setting=Setting(
             gap=gap,
@@ -139,15 +154,22 @@ async def measure_gap(plan: Plan, gap: float, cache: VectorCache, student: Stude
             positives_per_reader=round(positives, 2),
             lists_unusable=lists.unusable if lists else None,
         ),
-        rows=await rows(task, reported, lists),
+        rows=[*await rows(task, reported, lists), *beside],
+        cleaning=gains,
         tuned=await tune(task, tuning, lists, WEIGHTS) if lists and tuning else [],
         student=lists.version if lists else "none",
         prompt_version=lists.prompt_version if lists else "",
     )
 
 
+async def _cleaned(plan: Plan, cleaner: Cleaner | None, readers: list[HeldOutReader]) -> Cleaned:
+    if cleaner is None or not readers:
+        return Cleaned(readers, "", 0.0)
+    return await cleaned_by(cleaner, readers, latest=plan.config.interests.cleaner_signals)
+
+
 @contextmanager
-def models(triton: str, with_student: bool) -> Iterator[str]:
+def models(triton: str, with_student: bool, with_cleaner: bool) -> Iterator[str]:
     """The address given, or that of a Triton of our own with the models of this folder's state."""
     if triton:
         yield triton
@@ -157,7 +179,8 @@ def models(triton: str, with_student: bool) -> Iterator[str]:
     from offline.release.models import build_models
 
     paths = build_models(state_folder(), console.print)
-    names = [Model.EMBEDDER, Model.STUDENT] if with_student else [Model.EMBEDDER]
+    wanted = {Model.STUDENT: with_student, Model.CLEANER: with_cleaner}
+    names = [Model.EMBEDDER, *(name for name, asked in wanted.items() if asked)]
     with TemporaryDirectory(prefix="keenstream-quality-") as scratch:
         console.print("starting Triton")
         with triton_server(scratch, paths.repository, names, niceness=0) as server:
@@ -178,6 +201,8 @@ def show(report: Report) -> None:
         for row in sorted(of_gap, key=lambda row: -row.recall_at_10.mean):
             table.add_row(*_cells(row), style="bold" if row.system == SERVED else "")
         output.print(table)
+    for gain in report.cleaning:
+        output.print(_told(gain))
     if report.tuned:
         output.print(_tuning_table(report.tuned))
     machine = report.machine
@@ -205,6 +230,17 @@ def _cells(row: Row) -> list[str]:
 
 def _interval(row: Estimate) -> str:
     return f"{row.low:.3f}-{row.high:.3f}"
+
+
+def _told(gain: Gain) -> str:
+    by = f"{gain.system} ({gain.version})" if gain.version else gain.system
+    ten, fifty = (
+        f"{row.mean:+.4f} ({row.low:+.4f} to {row.high:+.4f})" for row in (gain.recall_at_10, gain.recall_at_50)
+    )
+    return (
+        f"gap {gain.gap:g}, {by} over the rules alone: Recall@10 {ten}, Recall@50 {fifty}; "
+        f"{gain.dropped:.1%} of pages and searches dropped"
+    )
 
 
 def _tuning_table(tuned: Sequence[Tuned]) -> Table:
@@ -238,6 +274,11 @@ def run(
     days: Annotated[float, typer.Option(help="Simulated days; the last quarter is to be found.")] = 14.0,
     articles: Annotated[Path | None, typer.Option(help="A feed; the built-in news world without it.")] = None,
     student: Annotated[bool, typer.Option(help="--no-student leaves out the rows that need its lists.")] = True,
+    cleaner: Annotated[bool, typer.Option(help="Also clean by the served cleaner, and tell what it earns.")] = False,
+    noise: Annotated[str, typer.Option(help="listed | wide: of other forms for reported readers than labels have.")] = (
+        "listed"
+    ),
+    noise_share: Annotated[float, typer.Option(min=0, max=1, help="Of the pages and searches.")] = 0.15,
     triton: Annotated[str, typer.Option(help="gRPC address; without it one is started.")] = "",
     seed: Annotated[int, typer.Option(help="Of the simulation and the intervals.")] = 7,
     json_path: Annotated[Path | None, typer.Option("--json", help="Also write the report there.")] = None,
@@ -247,19 +288,25 @@ def run(
     Example: keenstream bench quality --readers 300 --json quality.json
     """
     simulation = SimulationSettings(
-        seed=seed, readers=READERS_SIMULATED * max(readers, tuning_readers), events_per_reader=events, days=days
+        seed=seed,
+        readers=READERS_SIMULATED * max(readers, tuning_readers),
+        events_per_reader=events,
+        days=days,
+        noise_share=noise_share,
     )
+    simulation = msgspec.structs.replace(simulation, noise=noise)
     plan = Plan(
         simulation=checked(simulation),
         gaps=tuple(gap or GAPS),
         readers=readers,
         tuning_readers=tuning_readers,
         with_student=student,
+        with_cleaner=cleaner,
         articles=read_feed(articles),
         news=f"articles of {articles.name}" if articles else "built-in news world (generated)",
         config=load_config(),
     )
-    with models(triton, student) as address:
+    with models(triton, student, cleaner) as address:
         report = asyncio.run(measure(plan, address))
     show(report)
     if json_path:

@@ -7,10 +7,11 @@ to choose settings; the others report.
 """
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
+from offline.evaluate.cleaning import NO_NOISE, RULES_ALONE, Cleaned, Gain, gain_of, without_true_noise
 from offline.evaluate.held_out import HeldOutReader, Split, hold_out, pool_at
 from offline.evaluate.metrics import Estimate, estimate, ndcg_at_k, paired_difference, recall_at_k, reciprocal_rank
 from offline.evaluate.retrieval import ExactIndex, Finder, VectorCache
@@ -30,6 +31,7 @@ from offline.evaluate.systems import (
 from offline.simulate import Delivery, SimulationSettings, build_world, simulate_world
 from offline.simulate.impressions import FRESH_MS
 from offline.simulate.readers import make_readers
+from offline.simulate.sessions import NOISE
 from offline.simulate.truth import ReaderTruth, reader_truth
 from schemas.article import Article, embedded_text
 from schemas.clients.models import Completion, Student
@@ -74,6 +76,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     pool: Sequence[Article]
     truths: dict[str, ReaderTruth]
     search: Search
+    noise: frozenset[str]  # ids of the events that are about nothing
 
 
 async def build_task(
@@ -85,7 +88,8 @@ async def build_task(
     truths = {reader.user_id: reader_truth(reader, world.topics) for reader in readers}
     at_ms = settings.start_ms + int(settings.span_ms * HISTORY_SHARE)
     deliveries = (row for row in simulate_world(settings, world, readers) if isinstance(row, Delivery))
-    split = hold_out(deliveries, at_ms, config.profiles)
+    noise: set[str] = set()
+    split = hold_out(_noting_noise(deliveries, noise), at_ms, config.profiles)
     pool = pool_at((story.article for story in world.stories), at_ms, fresh_ms=FRESH_MS)
     texts = [embedded_text(article) for article in pool]
     await cache.add(texts)
@@ -98,7 +102,15 @@ async def build_task(
         pool=pool,
         truths=truths,
         search=Search(finder, config.api),
+        noise=frozenset(noise),
     )
+
+
+def _noting_noise(deliveries: Iterable[Delivery], noise: set[str]) -> Iterator[Delivery]:
+    for delivery in deliveries:
+        if delivery.origin == NOISE:
+            noise.add(delivery.event.event_id)
+        yield delivery
 
 
 class Lists(msgspec.Struct, frozen=True):
@@ -149,6 +161,23 @@ async def rows(task: Task, readers: Sequence[HeldOutReader], lists: Lists | None
         fifties = [rank(reader, PLACES) for reader in readers]
         found.append(_row(task, name, readers, tens[name], fifties, None if name == SERVED else served))
     return found
+
+
+async def cleaning_rows(task: Task, readers: Sequence[HeldOutReader], cleaned: Cleaned) -> tuple[list[Row], list[Gain]]:
+    """The own signals of `readers`, which only the rules have cleaned, beside those of `cleaned`, which are served."""
+    sides = {RULES_ALONE: readers, SIGNALS: cleaned.readers, NO_NOISE: without_true_noise(readers, task.noise)}
+    ranked = {name: (await task.search.system(_signals(task), rows), rows) for name, rows in sides.items()}
+    found = []
+    for name in (RULES_ALONE, NO_NOISE):
+        rank, of = ranked[name]
+        tens, fifties = ([rank(reader, k) for reader in of] for k in (10, PLACES))
+        found.append(_row(task, name, of, tens, fifties, None))
+    before = ranked.pop(RULES_ALONE)
+    gains = [
+        gain_of(name, task.gap, before, after, seed=task.seed, version=cleaned.version if name == SIGNALS else "")
+        for name, after in ranked.items()
+    ]
+    return found, gains
 
 
 async def tune(

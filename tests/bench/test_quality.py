@@ -7,11 +7,12 @@ import pytest
 
 from bench import quality
 from bench._machine import this_machine
-from bench.quality import Plan, Report, measure_gap, read_feed
+from bench.quality import Measured, Plan, Report, measure_gap, read_feed
+from offline.evaluate.cleaning import NO_NOISE, RULES_ALONE
 from offline.evaluate.protocol import SERVED, SIGNALS, STUDENT
 from offline.evaluate.retrieval import VectorCache
 from offline.simulate import SimulationSettings
-from schemas.clients.memory_models import MemoryEmbedder, MemoryStudent
+from schemas.clients.memory_models import MemoryCleaner, MemoryEmbedder, MemoryStudent
 from schemas.config import Config
 from schemas.errors import UsageError
 
@@ -25,6 +26,23 @@ PLAN = Plan(
     news="built-in",
     config=Config(),
 )
+
+
+def report_of(measured: Measured) -> Report:
+    return Report(
+        machine=this_machine(),
+        seed=7,
+        news="built-in",
+        student=measured.student,
+        prompt_version=measured.prompt_version,
+        student_weight=0.5,
+        signal_weight=1.0,
+        seconds=1.0,
+        settings=(measured.setting,),
+        rows=tuple(measured.rows),
+        tuned=tuple(measured.tuned),
+        cleaning=tuple(measured.cleaning),
+    )
 
 
 def test_help_shows_an_example() -> None:
@@ -44,6 +62,17 @@ async def test_one_width_of_the_gap_is_measured_and_tuned() -> None:
     assert measured.student == "memory-student-1"
 
 
+async def test_with_a_cleaner_it_is_told_what_that_earns(capsys: pytest.CaptureFixture[str]) -> None:
+    words = frozenset({"weather", "calculator", "timer", "horoscope"})
+    plan = msgspec.structs.replace(PLAN, with_student=False, with_cleaner=True)
+    measured = await measure_gap(plan, 0.0, VectorCache(MemoryEmbedder()), None, MemoryCleaner(words))
+    assert {SIGNALS, RULES_ALONE, NO_NOISE} <= {row.system for row in measured.rows}
+    gain = next(row for row in measured.cleaning if row.system == SIGNALS)
+    assert (gain.version, gain.dropped > 0) == ("memory-cleaner-1", True)
+    quality.show(report_of(measured))
+    assert "own signals alone (memory-cleaner-1) over the rules alone: Recall@10" in capsys.readouterr().out
+
+
 async def test_without_anyone_to_judge_the_options_are_named() -> None:
     plan = msgspec.structs.replace(PLAN, simulation=SimulationSettings(readers=1, events_per_reader=1, cold_share=1.0))
     with pytest.raises(UsageError, match="--readers"):
@@ -52,19 +81,7 @@ async def test_without_anyone_to_judge_the_options_are_named() -> None:
 
 async def test_the_report_is_shown_and_survives_json(capsys: pytest.CaptureFixture[str]) -> None:
     measured = await measure_gap(PLAN, 0.0, VectorCache(MemoryEmbedder()), MemoryStudent())
-    report = Report(
-        machine=this_machine(),
-        seed=7,
-        news="built-in",
-        student=measured.student,
-        prompt_version=measured.prompt_version,
-        student_weight=0.5,
-        signal_weight=1.0,
-        seconds=1.0,
-        settings=(measured.setting,),
-        rows=tuple(measured.rows),
-        tuned=tuple(measured.tuned),
-    )
+    report = report_of(measured)
     assert msgspec.json.decode(msgspec.json.encode(report), type=Report) == report
     quality.show(report)
     shown = capsys.readouterr().out
