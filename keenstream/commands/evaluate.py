@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from schemas.prompt import PromptVersion
 
 DEADLINE_SECONDS = 900.0  # of one list, all that wait before it included
-SHOWN = {"recall_at_5": "R@5", "recall_at_10": "R@10", "recall_at_50": "R@50", "ndcg_at_10": "N@10", "mrr": "MRR"}
 
 
 def evaluate(
@@ -47,7 +46,7 @@ def evaluate(
     workers: Annotated[int, typer.Option(min=1, help="Processes of the FnApiRunner.")] = 1,
     runner: Annotated[str, typer.Option(help="A Beam runner.")] = "FnApiRunner",
     beam: Annotated[list[str], typer.Option("--beam", help="An option for Beam.")] = [],  # noqa: B006
-    out: Annotated[Path | None, typer.Option("--out", help="Folder for evaluation.json and plots.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for evaluation.json and .md, and plots.")] = None,
     as_json: bool = JSON_OPTION,
 ) -> None:
     """Recall, NDCG and MRR of models' lists beside popularity, BM25, the reader's own signals, sequence models, ...
@@ -152,48 +151,29 @@ def _write(evaluation: "Evaluation", out: Path) -> None:
     import msgspec
 
     from offline.evaluate.plots import write_plots
+    from offline.evaluate.table import write_table
 
     out.mkdir(parents=True, exist_ok=True)
     scratch = out / "evaluation.json.tmp"
     scratch.write_bytes(msgspec.json.format(msgspec.json.encode(evaluation), indent=2) + b"\n")
     scratch.replace(out / "evaluation.json")
+    write_table(evaluation, out)
     write_plots(evaluation, out)
 
 
 def _show(evaluation: "Evaluation") -> None:
     from rich.table import Table
 
-    title = (
-        f"{evaluation.readers:,} held-out readers, {evaluation.positives_per_reader} positives each, "
-        f"{evaluation.pool:,} articles; {evaluation.without_positives:,} readers had nothing to find"
-    )
-    for group in ("all", "cold", "warm"):
-        rows = [row for row in evaluation.rows if row.group == group]
-        if not rows:
-            continue
-        table = Table(
-            "policy", *SHOWN.values(), "answered", title=f"{group} readers: {title}" if group == "all" else group
-        )
-        for row in sorted(rows, key=lambda row: -row.metrics["recall_at_10"].mean):
-            cells = [f"{(m := row.metrics[name]).mean:.3f} ±{(m.high - m.low) / 2:.3f}" for name in SHOWN]
-            table.add_row(row.policy, *cells, f"{row.answered:.0%}")
+    from offline.evaluate.table import SHOWN, difference_cells, groups, metric_cell, ranked, shown_differences, told
+
+    for group in groups(evaluation):
+        table = Table("policy", *SHOWN.values(), "answered", title=f"{group} readers")
+        for row in ranked(evaluation, group):
+            table.add_row(row.policy, *(metric_cell(row.metrics[name]) for name in SHOWN), f"{row.answered:.0%}")
         console.print(table)
     if evaluation.differences:
-        console.print(_difference_table(evaluation))
-    console.print(f"best baseline (chosen on validation readers): {evaluation.best_baseline}", markup=False)
-
-
-def _difference_table(evaluation: "Evaluation") -> Any:
-    from rich.table import Table
-
-    table = Table("policy", "against", "readers", "difference", "ratio", title="Recall@10, paired by reader")
-    for row in evaluation.differences:
-        gained, ratio = row.difference, row.ratio
-        table.add_row(
-            row.policy,
-            row.other,
-            row.group,
-            f"{gained.mean:+.3f} ({gained.low:+.3f} to {gained.high:+.3f})",
-            f"{ratio.mean:.2f} ({ratio.low:.2f} to {ratio.high:.2f})" if ratio else "",
-        )
-    return table
+        table = Table("policy", "against", "readers", "metric", "difference", "ratio", title="Paired by reader")
+        for difference in shown_differences(evaluation):
+            table.add_row(*difference_cells(difference))
+        console.print(table)
+    console.print(told(evaluation), markup=False)

@@ -25,6 +25,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     user_id: str
     queries: tuple[WeightedQuery, ...] = ()
     ranked: tuple[str, ...] = ()  # article ids, best first
+    ranked_weight: float = 1.0  # of `ranked` beside what the queries find
 
 
 _decoder = msgspec.json.Decoder(Answer)
@@ -58,12 +59,23 @@ def of_lists(lists: Mapping[str, Iterable[str]]) -> list[Answer]:
     ]
 
 
-def fused_answers(left: Mapping[str, Answer], right: Mapping[str, Answer]) -> list[Answer]:
-    """For each reader the queries of both, and the ranking of `right`: a recall path added to what was there."""
+def fused_answers(left: Mapping[str, Answer], right: Mapping[str, Answer], weight: float = 1.0) -> list[Answer]:
+    """For each reader the queries of both, and the ranking of `right`: a recall path added to what was there.
+
+    `weight` is that of `left`, where what was there has 1.
+    """
     found = []
     for user_id, ours in left.items():
         theirs = right.get(user_id, Answer(user_id=user_id))
-        found.append(Answer(user_id=user_id, queries=(*ours.queries, *theirs.queries), ranked=theirs.ranked))
+        queries = tuple(WeightedQuery(query.text, query.weight * weight) for query in ours.queries)
+        found.append(
+            Answer(
+                user_id=user_id,
+                queries=(*queries, *theirs.queries),
+                ranked=theirs.ranked,
+                ranked_weight=theirs.ranked_weight / weight,
+            )
+        )
     return found
 
 
@@ -79,13 +91,15 @@ def ranked_by(answer: Answer, finder: Finder, api: Api, *, k: int, seen: frozens
             seen=seen,
         )
     given = [article for article in answer.ranked if article not in seen]
-    return fuse([found, given])[:k] if answer.queries and given else (found or given)[:k]
+    if not (answer.queries and given):
+        return (found or given)[:k]
+    return fuse([(found, 1.0), (given, answer.ranked_weight)])[:k]
 
 
-def fuse(rankings: Iterable[Iterable[str]]) -> list[str]:
-    """Reciprocal rank fusion, as in schemas/candidates.py, of rankings that are equally trusted."""
+def fuse(rankings: Iterable[tuple[Iterable[str], float]]) -> list[str]:
+    """Reciprocal rank fusion, as in schemas/candidates.py, of rankings with their weights."""
     votes: dict[str, float] = {}
-    for ranking in rankings:
+    for ranking, weight in rankings:
         for rank, article in enumerate(ranking, start=1):
-            votes[article] = votes.get(article, 0.0) + 1 / (RANK_CONSTANT + rank)
+            votes[article] = votes.get(article, 0.0) + weight / (RANK_CONSTANT + rank)
     return sorted(votes, key=lambda article: (-votes[article], article))

@@ -1,6 +1,7 @@
 """The rivals that write no queries with a model: popularity, recency, words, and vectors of the reader's history."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 
 import msgspec
@@ -20,6 +21,7 @@ RECENT_SIGNALS = 10  # that BM25 reads
 SIGNAL_QUERIES = (5, 8)  # as many as a list may have, and as many as the stream stores
 WARD_DISTANCE = 1.0  # between clusters of unit vectors; about a cosine of 0.5 between two single signals
 MEDOIDS = 5  # as many queries as a list may have
+OWN_SIGNALS = "own signals"  # the name begins so; how many follows
 HALF_LIFE_MS = 2 * 86_400_000  # of a signal's share in its cluster's importance
 
 Baseline = Callable[[Sequence[HeldOutReader]], list[Answer]]
@@ -44,13 +46,14 @@ def baselines(news: News, places: int) -> dict[str, Baseline]:
         "mean history embedding": lambda readers: mean_history(news, readers, places),
         "history medoids (Ward)": lambda readers: medoids(news, readers),
     }
-    return found | {f"own signals ({n})": _signals(n) for n in SIGNAL_QUERIES} | {"latest signal": _latest}
+    return found | {f"{OWN_SIGNALS} ({n})": _signals(n) for n in SIGNAL_QUERIES} | {"latest signal": _latest}
 
 
 def bm25(news: News, readers: Sequence[HeldOutReader], places: int) -> list[Answer]:
     """Okapi BM25 (bm25s, Lucene's variant) of titles and summaries for the words of the latest signals."""
     import bm25s
 
+    logging.getLogger("bm25s").setLevel(logging.WARNING)  # it sets DEBUG for itself
     texts = [f"{article.title} {article.summary}" for article in news.pool]
     index = bm25s.BM25()
     index.index(bm25s.tokenize(texts, stopwords="en", show_progress=False), show_progress=False)

@@ -9,10 +9,10 @@
 - All readers, cold ones (at most 3 signals) and warm ones apart; means with 95 % bootstrap intervals by reader, and
   differences and ratios paired by reader.
 - What is random (training of sequence models, sampled lists) is repeated by seed; a reader's score is the mean.
-- The best baseline, with which lists are fused, is chosen on validation readers, of whom nothing else is reported.
+- The best baseline, with which lists are fused, and the weight of the lists beside it are chosen on validation readers,
+  of whom nothing else is reported.
 """
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,10 +21,9 @@ from typing import Final
 import msgspec
 
 from offline.evaluate.answers import Answer, fused_answers, write_answers
-from offline.evaluate.baselines import News, baselines
+from offline.evaluate.baselines import OWN_SIGNALS, baselines
 from offline.evaluate.held_out import HeldOutReader
 from offline.evaluate.policies import Completions, best_lists, first_lists
-from offline.evaluate.retrieval import ExactIndex, VectorCache
 from offline.evaluate.scores import (
     KEY_METRIC,
     METRICS,
@@ -38,19 +37,20 @@ from offline.evaluate.scores import (
 )
 from offline.evaluate.scoring import PLACES, ScoringPlan, score_policies, write_inputs
 from offline.evaluate.sequences import NAMES, SequenceSettings, sequence_answers
+from offline.evaluate.task import Task, make_task, refuse_training_readers
 from offline.experiments.runners import RunnerSettings
-from offline.training.example_set import load_articles, load_clicks, load_split, read_manifest
-from offline.training.examples import Example, split_of
+from offline.training.example_set import load_split, read_manifest
 from offline.training.news_index import NewsIndex, TextVectors
 from offline.training.rewards import Reward, make_rewards
-from schemas.article import Article, embedded_text
+from schemas.article import embedded_text
 from schemas.clients.models import Embedder
 from schemas.config import Api
 from schemas.errors import UsageError
 
-DAY_MS: Final = 86_400_000
 FUSED: Final = " + best baseline"
 BEST_OF: Final = ", best of {}"
+FUSED_WEIGHTS: Final = (0.25, 0.5, 1.0, 2.0)  # of the lists, where the best baseline has 1
+SIGNALS_METRIC: Final = "recall_at_50"  # in which lists are compared with the reader's own signals as well
 
 Write = Callable[[Sequence[HeldOutReader], int], Completions]  # readers, seed -> texts
 Step = Callable[[str], None]
@@ -79,21 +79,9 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     positives_per_reader: float
     seeds: tuple[int, ...]
     best_baseline: str
+    fused_weights: dict[str, float]  # of each model's lists beside the best baseline
     rows: tuple[PolicyRow, ...]
     differences: tuple[Difference, ...]
-
-
-class Task(msgspec.Struct, frozen=True):
-    """What is asked of every policy."""
-
-    news: News
-    readers: list[HeldOutReader]
-    validation: list[HeldOutReader]
-    without_positives: int
-
-    @property
-    def everybody(self) -> list[HeldOutReader]:
-        return [*self.readers, *self.validation]
 
 
 def evaluate(
@@ -102,7 +90,7 @@ def evaluate(
     """Every baseline and every model on the held-out readers of the prepared folder `examples`."""
     manifest = read_manifest(examples)
     held_out = refuse_training_readers(load_split(examples, "held_out"))
-    task = make_task(examples, held_out, embedder, settings)
+    task = make_task(examples, held_out, embedder, fresh_days=settings.fresh_days, most_readers=settings.most_readers)
     answers = _baseline_answers(task, settings, step)
     names = tuple(answers)
     rewards = make_rewards(NewsIndex(task.news.pool, TextVectors(embedder))) if models else {}
@@ -110,10 +98,11 @@ def evaluate(
         step(f"lists of {name}")
         answers |= _model_answers(name, write, task, rewards, settings.seeds)
     best = _best_baseline(task, {name: answers[name] for name in names}, embedder, settings, step)
-    for name in models:
-        answers[f"{name}{FUSED}"] = [
-            fused_answers(_by_reader(answers[name][0]), _by_reader(of_seed)) for of_seed in answers[best]
-        ]
+    weights = {}
+    for name, write in models.items():
+        step(f"weight of {name} beside {best}")
+        weights[name] = _fused_weight(write, task, answers[best], embedder, settings, step)
+        answers[f"{name}{FUSED}"] = _fused(answers[name][0], answers[best], weights[name])
     scores = _scores(task.readers, answers, task, embedder, settings, step)
     positives = sum(len(reader.positives) for reader in task.readers) / len(task.readers)
     return Evaluation(
@@ -127,52 +116,10 @@ def evaluate(
         positives_per_reader=round(positives, 2),
         seeds=settings.seeds,
         best_baseline=best,
+        fused_weights=weights,
         rows=tuple(policy_rows(scores, seed=settings.seeds[0])),
         differences=tuple(_differences(scores, names, list(models), best, settings.seeds[0])),
     )
-
-
-def refuse_training_readers(examples: Sequence[Example]) -> Sequence[Example]:
-    """UsageError when a reader is one that training may have seen, or when there is none."""
-    if not examples:
-        raise UsageError("there are no held-out readers: prepare a log of more readers")
-    if trained := [row.user_id for row in examples if split_of(row.user_id) != "held_out"]:
-        raise UsageError(f"{len(trained)} readers are of the training half, {trained[0]} among them: nothing is judged")
-    return examples
-
-
-def alive_at(articles: Sequence[Article], at_ms: int, fresh_days: float) -> list[Article]:
-    """Published in the `fresh_days` before the moment, and not expired."""
-    return [
-        article
-        for article in articles
-        if at_ms - fresh_days * DAY_MS < article.published_at <= at_ms
-        and (article.expires_at is None or article.expires_at > at_ms)
-    ]
-
-
-def make_task(examples: Path, held_out: Sequence[Example], embedder: Embedder, settings: EvaluationSettings) -> Task:
-    """UsageError when nothing could be found by anybody."""
-    at_ms = held_out[0].at_ms
-    pool = alive_at(load_articles(examples), at_ms, settings.fresh_days)
-    if not pool:
-        raise UsageError(
-            f"no article is alive at the moment of the examples: raise --fresh-days ({settings.fresh_days})"
-        )
-    known = frozenset(article.article_id for article in pool)
-    readers = [reader for row in held_out if (reader := _reader(row, known)).positives]
-    if not readers:
-        raise UsageError("no held-out reader clicked an article that was alive at the moment: raise --fresh-days")
-    validation = [reader for row in load_split(examples, "validation") if (reader := _reader(row, known)).positives]
-    cache = VectorCache(embedder)
-    texts = [embedded_text(article) for article in pool]
-    asyncio.run(cache.add(texts))
-    news = News(at_ms, pool, cache, ExactIndex(pool, cache.of(texts)), load_clicks(examples))
-    return Task(news, readers[: settings.most_readers or None], validation, len(held_out) - len(readers))
-
-
-def _reader(row: Example, pool: frozenset[str]) -> HeldOutReader:
-    return HeldOutReader(row.user_id, row.profile, frozenset(row.clicked) & pool)
 
 
 def _baseline_answers(task: Task, settings: EvaluationSettings, step: Step) -> Answers:
@@ -220,6 +167,30 @@ def _best_baseline(task: Task, answers: Answers, embedder: Embedder, settings: E
     return max(sorted(means), key=means.__getitem__)
 
 
+def _fused(lists: Sequence[Answer], baseline: Sequence[Sequence[Answer]], weight: float) -> list[list[Answer]]:
+    """For each seed of the baseline."""
+    return [fused_answers(_by_reader(lists), _by_reader(of_seed), weight) for of_seed in baseline]
+
+
+def _fused_weight(
+    write: Write,
+    task: Task,
+    baseline: Sequence[Sequence[Answer]],
+    embedder: Embedder,
+    settings: EvaluationSettings,
+    step: Step,
+) -> float:
+    """By Recall@10 of validation readers; 1 where there are none, or no lists for them."""
+    completions = write(task.validation, settings.seeds[0]) if task.validation else {}
+    known = [reader for reader in task.validation if completions.get(reader.user_id)]
+    if not known:
+        return 1.0
+    lists = first_lists({reader.user_id: completions[reader.user_id] for reader in known})
+    fused = {str(weight): _fused(lists, baseline, weight) for weight in FUSED_WEIGHTS}
+    scores = _scores(known, fused, task, embedder, settings, step)
+    return max(FUSED_WEIGHTS, key=lambda weight: (values_of(scores[str(weight)], KEY_METRIC).mean(), -abs(weight - 1)))
+
+
 def _scores(
     readers: Sequence[HeldOutReader],
     answers: Answers,
@@ -262,7 +233,11 @@ def _differences(
     pairs = [(model, other) for model in models for other in (*names, *models) if model != other]
     pairs += [(f"{model}{FUSED}", best) for model in models]
     pairs += [(name, model) for model in models for name in scores if name.startswith(model + BEST_OF.format(""))]
-    return [row for ours, theirs in pairs for row in differences(scores[ours], scores[theirs], seed=seed)]
+    found = [row for ours, theirs in pairs for row in differences(scores[ours], scores[theirs], seed=seed)]
+    signals = [(model, name) for model in models for name in names if name.startswith(OWN_SIGNALS)]
+    for ours, theirs in signals:
+        found += differences(scores[ours], scores[theirs], seed=seed, metric=SIGNALS_METRIC)
+    return found
 
 
 def _by_reader(answers: Sequence[Answer]) -> dict[str, Answer]:

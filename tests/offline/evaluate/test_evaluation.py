@@ -8,11 +8,13 @@ import pytest
 
 from offline.evaluate.answers import Answer, WeightedQuery, fuse, fused_answers, read_answers, write_answers
 from offline.evaluate.baselines import ward_clusters
-from offline.evaluate.evaluation import Evaluation, EvaluationSettings, alive_at, evaluate, refuse_training_readers
+from offline.evaluate.evaluation import FUSED_WEIGHTS, Evaluation, EvaluationSettings, evaluate
 from offline.evaluate.held_out import HeldOutReader
 from offline.evaluate.plots import write_plots
 from offline.evaluate.policies import Completions, Writing, best_lists, first_lists, of_served, read_completions
 from offline.evaluate.scores import by_policy, differences, policy_rows, score
+from offline.evaluate.table import groups, ranked, write_table
+from offline.evaluate.task import alive_at, refuse_training_readers
 from offline.experiments.runners import RunnerSettings
 from offline.simulate import SimulationSettings, write_simulation
 from offline.training.example_set import load_split
@@ -70,6 +72,36 @@ def test_best_of_n_takes_the_list_that_the_rewards_prefer(evaluation: Evaluation
     assert {("model, best of 2", "model"), ("model + best baseline", evaluation.best_baseline)} <= pairs
 
 
+def test_lists_are_compared_with_the_readers_own_signals_at_fifty_too(evaluation: Evaluation) -> None:
+    compared = {(row.other, row.metric) for row in evaluation.differences if row.policy == "model"}
+    assert {("own signals (5)", "recall_at_10"), ("own signals (5)", "recall_at_50")} <= compared
+    assert ("popularity", "recall_at_50") not in compared
+
+
+def test_lists_that_find_nothing_get_the_least_weight_and_good_ones_more(evaluation: Evaluation) -> None:
+    assert evaluation.fused_weights == {"model": FUSED_WEIGHTS[0]}
+    found = {row.policy: row.metrics["recall_at_50"].mean for row in evaluation.rows if row.group == "all"}
+    assert found["model + best baseline"] <= found[evaluation.best_baseline]
+
+
+def test_the_table_says_what_was_measured(evaluation: Evaluation, tmp_path: Path) -> None:
+    text = write_table(evaluation, tmp_path).read_text()
+    best, *_ = ranked(evaluation, "all")
+    assert f"| {best.policy} | {best.metrics['recall_at_5'].mean:.3f} ±" in text
+    assert f"{evaluation.readers:,} held-out readers" in text
+    assert f"| model | {evaluation.best_baseline} | all | R@10 |" in text
+    assert "| model | own signals (8) | all | R@50 |" in text
+    assert "weight of the lists beside it: model 0.25" in text
+    cells = {line.count("|") for line in text.splitlines() if line.startswith("|")}
+    assert cells == {8, 7}
+
+
+def test_groups_that_are_everybody_are_shown_once(evaluation: Evaluation) -> None:
+    assert groups(evaluation) == ["all", "cold", "warm"]
+    warm = [row for row in evaluation.rows if row.group != "cold"]
+    assert groups(msgspec.structs.replace(evaluation, rows=tuple(warm))) == ["all"]
+
+
 def test_an_evaluation_repeats(examples: Path, evaluation: Evaluation) -> None:
     again = evaluate(examples, {"model": signals_then_noise}, MemoryEmbedder(), SETTINGS, quiet)
     assert msgspec.json.encode(again) == msgspec.json.encode(evaluation)
@@ -121,7 +153,8 @@ def test_readers_are_told_apart_by_their_signals_and_differences_are_paired() ->
 
 
 def test_fusing_ranks_what_both_found_first() -> None:
-    assert fuse([["a", "b", "c"], ["d", "b"]])[0] == "b"
+    assert fuse([(["a", "b", "c"], 1.0), (["d", "b"], 1.0)])[0] == "b"
+    assert fuse([(["a"], 1.0), (["d"], 2.0)]) == ["d", "a"]
     left = {"u": Answer(user_id="u", queries=(WeightedQuery("q"),))}
     right = {"u": Answer(user_id="u", queries=(WeightedQuery("r", 0.5),), ranked=("a",))}
     assert fused_answers(left, right) == [

@@ -1,0 +1,97 @@
+"""An evaluation as Markdown: what is shipped with a model, and what a README quotes."""
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from offline.evaluate.evaluation import Evaluation
+from offline.evaluate.metrics import Estimate
+from offline.evaluate.scores import GROUPS, KEY_METRIC, Difference, PolicyRow, ReaderGroup
+
+SHOWN: Final = {
+    "recall_at_5": "R@5",
+    "recall_at_10": "R@10",
+    "recall_at_50": "R@50",
+    "ndcg_at_10": "N@10",
+    "mrr": "MRR",
+}
+FILE: Final = "evaluation.md"
+
+
+def write_table(evaluation: Evaluation, folder: Path) -> Path:
+    scratch, path = folder / f"{FILE}.tmp", folder / FILE
+    scratch.write_text(markdown(evaluation), encoding="utf-8")
+    return scratch.replace(path)
+
+
+def markdown(evaluation: Evaluation) -> str:
+    """Each group's policies, best first, then the paired differences."""
+    parts = [f"{told(evaluation)}\n"]
+    for group in groups(evaluation):
+        rows = ranked(evaluation, group)
+        header = ["policy", *SHOWN.values(), "answered"]
+        title = f"**{group} readers** ({rows[0].metrics[KEY_METRIC].readers:,})"
+        parts += [title, "", *_table(header, (_cells(row) for row in rows)), ""]
+    if evaluation.differences:
+        header = ["policy", "against", "readers", "metric", "difference", "ratio"]
+        parts += ["**Paired by reader**", "", *_table(header, map(difference_cells, shown_differences(evaluation))), ""]
+    return "\n".join(parts)
+
+
+def told(evaluation: Evaluation) -> str:
+    """In words: on whom and on what."""
+    moment = datetime.fromtimestamp(evaluation.at_ms / 1000, UTC)
+    weights = ", ".join(f"{name} {weight:g}" for name, weight in evaluation.fused_weights.items())
+    fused = f"; weight of the lists beside it: {weights}" if weights else ""
+    return (
+        f"{evaluation.readers:,} held-out readers with {evaluation.positives_per_reader} positives each "
+        f"({evaluation.without_positives:,} had nothing to find), {evaluation.pool:,} articles alive at "
+        f"{moment:%Y-%m-%d %H:%M} UTC, {len(evaluation.seeds)} seeds; means with half of their 95 % intervals. "
+        f"Best baseline, chosen on validation readers: {evaluation.best_baseline}{fused}."
+    )
+
+
+def groups(evaluation: Evaluation) -> list[ReaderGroup]:
+    """All, and cold and warm where there are both: one of them alone is the same as all."""
+    present = {row.group for row in evaluation.rows}
+    return list(GROUPS) if present == set(GROUPS) else ["all"]
+
+
+def ranked(evaluation: Evaluation, group: ReaderGroup) -> list[PolicyRow]:
+    """Best first."""
+    rows = [row for row in evaluation.rows if row.group == group]
+    return sorted(rows, key=lambda row: -row.metrics[KEY_METRIC].mean)
+
+
+def shown_differences(evaluation: Evaluation) -> list[Difference]:
+    shown = groups(evaluation)
+    return [row for row in evaluation.differences if row.group in shown]
+
+
+def difference_cells(row: Difference) -> list[str]:
+    gained, ratio = row.difference, row.ratio
+    return [
+        row.policy,
+        row.other,
+        row.group,
+        SHOWN.get(row.metric, row.metric),
+        f"{gained.mean:+.3f} ({gained.low:+.3f} to {gained.high:+.3f})",
+        f"{ratio.mean:.2f} ({ratio.low:.2f} to {ratio.high:.2f})" if ratio else "",
+    ]
+
+
+def metric_cell(value: Estimate) -> str:
+    return f"{value.mean:.3f} ±{(value.high - value.low) / 2:.3f}"
+
+
+def _cells(row: PolicyRow) -> list[str]:
+    return [row.policy, *(metric_cell(row.metrics[name]) for name in SHOWN), f"{row.answered:.0%}"]
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    return [_line(header), _line("---" for _ in header), *map(_line, rows)]
+
+
+def _line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
