@@ -19,12 +19,14 @@ import typer
 from rich.console import Console
 
 from bench._experiment_calibration import run_studies
+from bench._experiment_checks import check_studies
 from bench._experiment_inference import inference_studies
 from bench._experiment_log import write_log
 from bench._experiment_looks import look_studies
 from bench._experiment_offpolicy import offpolicy_studies
 from bench._experiment_report import CalibrationReport, ScaleReport, plot_calibration, show_calibration, show_scale
 from bench._experiment_scale import ENGINES, START_ROWS, Measured, measure_engine
+from bench._experiment_truth import truth_studies
 from bench._machine import this_machine
 from keenstream.commands.console import count_progress
 from schemas.errors import KeenstreamError, UsageError
@@ -35,7 +37,7 @@ output = Console(highlight=False, width=150)
 
 def calibrate(runs: int, seed: int, workers: int | None = None) -> CalibrationReport:
     """Every study, `runs` worlds each (dear ones fewer, rare events more)."""
-    studies = [*inference_studies(), *look_studies(), *offpolicy_studies()]
+    studies = [*inference_studies(), *look_studies(), *offpolicy_studies(), *check_studies(), *truth_studies()]
     began = time.monotonic()
     with count_progress() as progress:
         task = progress.add_task("worlds", total=None)

@@ -19,7 +19,7 @@ from offline.simulate.log_faults import (
     add_anonymous,
     delay_arrival,
     late_shares,
-    lose_clicks,
+    lost_clicks,
     plant_in_visits,
     repeat_rows,
     turn_back,
@@ -243,7 +243,8 @@ def _outcomes(
     on = exposures.take(pa.array(clicked))
     shown_ms = visits.at_ms[shown.visit[clicked]]
     clicked_ms = shown_ms + rng.integers(5_000, 65_000, len(clicked))
-    dated_ms, negative = turn_back(clicked_ms, shown_ms, settings.faults.negative_lags, rng)
+    dated_ms, early = turn_back(clicked_ms, shown_ms, settings.faults.negative_lags, rng)
+    lost = lost_clicks(shown.treated[clicked], settings.faults.lost_clicks, rng)
     felt = shown.treated[clicked] & readers.triggered[shown.reader[clicked]] & ~readers.bot[shown.reader[clicked]]
     seconds = _dwell_seconds(settings, felt, rng)
     names = pa.array(readers.names, pa.string()).take(pa.array(visits.reader))
@@ -254,8 +255,9 @@ def _outcomes(
         ("click", ids, on["request_id"], on["user_id"], on["article_id"], np.ones(len(clicked)), dated_ms),
         ("dwell", ids, on["request_id"], on["user_id"], on["article_id"], seconds, clicked_ms + 1_000),
     ]
-    table = pa.concat_tables([_outcome_table(*part, settings=settings, rng=rng) for part in parts])
-    return table, Planted(negative_lags=negative)
+    visits_table, clicks, dwells = (_outcome_table(*part, settings=settings, rng=rng) for part in parts)
+    table = pa.concat_tables([visits_table, clicks.filter(pa.array(~lost)), dwells])
+    return table, Planted(negative_lags=int((early & ~lost).sum()), lost_clicks=int(lost.sum()))
 
 
 def _dwell_seconds(settings: LogSettings, felt: Flags, rng: np.random.Generator) -> Floats:
@@ -294,10 +296,9 @@ def _outcome_table(
 def _spoil(
     settings: LogSettings, exposures: pa.Table, outcomes: pa.Table, rng: np.random.Generator
 ) -> tuple[pa.Table, pa.Table, Planted]:
-    """Lost, late, repeated and anonymous rows."""
+    """Late, repeated and anonymous rows."""
     faults = settings.faults
     treated = pc.unique(exposures["request_id"].filter(pc.equal(exposures["arm"], TREATMENT)))
-    outcomes, lost = lose_clicks(outcomes, treated, faults.lost_clicks, rng)
     shares = late_shares(outcomes, treated, faults)
     arrived, late = delay_arrival(outcomes["occurred_at"].to_numpy(), shares, faults.late_hours, rng)
     at = outcomes.column_names.index(ARRIVED)
@@ -318,7 +319,6 @@ def _spoil(
             duplicate_exposures=more,
             duplicate_outcomes=more_outcomes,
             late_outcomes=late,
-            lost_clicks=lost,
             anonymous_exposures=anonymous,
             anonymous_outcomes=anonymous_outcomes,
         ),

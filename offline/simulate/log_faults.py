@@ -76,10 +76,16 @@ def delay_arrival(happened_ms: Ints, share: float | Floats, hours: float, rng: n
     return happened_ms + np.where(late, delay, usual), int(late.sum())
 
 
-def turn_back(clicked_ms: Ints, shown_ms: Ints, share: float, rng: np.random.Generator) -> tuple[Ints, int]:
-    """[n]: times of clicks, a share of them before their exposure; and how many."""
-    wrong = rng.random(len(clicked_ms)) < share
-    return np.where(wrong, shown_ms - _LAG_MS, clicked_ms), int(wrong.sum())
+def turn_back(clicked_ms: Ints, shown_ms: Ints, share: float, rng: np.random.Generator) -> tuple[Ints, Flags]:
+    """[n]: times of clicks, a share of them before their exposure; and which."""
+    wrong: Flags = rng.random(len(clicked_ms)) < share
+    return np.where(wrong, shown_ms - _LAG_MS, clicked_ms), wrong
+
+
+def lost_clicks(treated: Flags, share: float, rng: np.random.Generator) -> Flags:
+    """[n]: which clicks are not logged, a share of those of the treatment."""
+    lost: Flags = treated & (rng.random(len(treated)) < share) if share else np.zeros(len(treated), dtype=bool)
+    return lost
 
 
 def late_shares(outcomes: pa.Table, treated: pa.Array, faults: LogFaults) -> Floats:
@@ -89,15 +95,6 @@ def late_shares(outcomes: pa.Table, treated: pa.Array, faults: LogFaults) -> Flo
     slow = pc.is_in(outcomes["request_id"], treated).to_numpy(zero_copy_only=False)
     found: Floats = 1 - (1 - faults.late) * np.where(slow, 1 - faults.late_treatment, 1.0)
     return found
-
-
-def lose_clicks(outcomes: pa.Table, treated: pa.Array, share: float, rng: np.random.Generator) -> tuple[pa.Table, int]:
-    """The outcomes without a share of the clicks of the treatment's requests; and how many are gone."""
-    if not share:
-        return outcomes, 0
-    clicks = pc.and_(pc.equal(outcomes["kind"], "click"), pc.is_in(outcomes["request_id"], treated))
-    gone = clicks.to_numpy(zero_copy_only=False) & (rng.random(outcomes.num_rows) < share)
-    return outcomes.filter(pa.array(~gone)), int(gone.sum())
 
 
 def repeat_rows(table: pa.Table, share: float, rng: np.random.Generator) -> tuple[pa.Table, int]:

@@ -11,12 +11,14 @@ import pytest
 from rich.console import Console
 
 from bench._experiment_calibration import Band, Study, at_most, coverage, false_positives, run_studies, status_of
+from bench._experiment_checks import check_studies
 from bench._experiment_inference import inference_studies
 from bench._experiment_log import write_log
 from bench._experiment_looks import look_studies
 from bench._experiment_offpolicy import offpolicy_studies
 from bench._experiment_report import CalibrationReport, plot_calibration, show_calibration
 from bench._experiment_scale import fold_by_beam, fold_by_duckdb, fold_by_pandas
+from bench._experiment_truth import truth_studies
 from bench._experiment_worlds import click_rate, draw_readers, mean_clicks
 from bench._machine import this_machine
 from offline.experiments.moments import NotEnoughData
@@ -60,7 +62,10 @@ def test_a_rate_is_judged_by_its_band_and_its_monte_carlo_error() -> None:
     assert status_of(0.2, 0.003, Band("looks")) == "contrast"
 
 
-@pytest.mark.parametrize("study", [*inference_studies(), *look_studies(), *offpolicy_studies()], ids=lambda s: s.name)
+STUDIES = [*inference_studies(), *look_studies(), *offpolicy_studies(), *check_studies(), *truth_studies()]
+
+
+@pytest.mark.parametrize("study", STUDIES, ids=lambda study: study.name)
 def test_every_declared_figure_is_drawn_and_no_other(study: Study) -> None:
     try:
         assert set(study.draw(np.random.default_rng(4))) == set(study.figures)

@@ -16,7 +16,7 @@ import statsmodels.api as sm
 from offline.experiments.counting import DAY_MS
 from offline.experiments.definition import Analysis
 from offline.experiments.fold import FoldCounts
-from offline.experiments.path import decide, path
+from offline.experiments.path import Decided, decide, path
 from offline.experiments.strata import estimate_pair
 from offline.experiments.tally import Tally, tally_users
 from schemas.experiment import Phase
@@ -86,17 +86,22 @@ def test_03_looking_every_day_decides_no_more_than_alpha_allows() -> None:
         points = path(tally, DECLARED, "treatment")
         peeked += any(point.fixed is not None and not point.fixed.holds(0) for point in points)
         always += any(point.always is not None and not point.always.holds(0) for point in points)
-        early += any(_decided_by(day, tally, planned) for day in range(8))
+        decided = [_decided_by(day, tally, planned) for day in range(8)]
+        early += any(found is not None and found.conclusive for found in decided)
+        assert decided[7] == decided[6] == decided[5]  # the expected readers were there: later ones decide nothing
+        assert points[-1].always is not None
+        looked = _decided_by(7, tally, replace(DECLARED, metrics=metrics))
+        assert looked is not None
+        assert looked.interval == points[-1].always
     assert peeked >= 6
     assert always <= 2
     assert early <= 4
 
 
-def _decided_by(day: int, tally: Tally, analysis: Analysis) -> bool:
+def _decided_by(day: int, tally: Tally, analysis: Analysis) -> Decided | None:
     until = Tally({key: cell for key, cell in tally.cells.items() if key.day <= day})
     pair = estimate_pair(until, analysis.metrics[0], 0, ("control", "treatment"), lambda key: True)
-    decided = decide(until, analysis, "treatment", pair)
-    return decided is not None and decided.conclusive
+    return decide(until, analysis, "treatment", pair)
 
 
 def test_04_no_relative_lift_over_a_control_that_is_nearly_zero() -> None:
