@@ -27,6 +27,7 @@ from tests.offline.experiments.trap_logs import (
     ANALYSIS,
     DECLARED,
     PLAIN,
+    Log,
     analysed,
     arm_rows,
     check_of,
@@ -230,6 +231,24 @@ def test_09_a_ramp_is_analysed_by_phase() -> None:
     assert lift is not None
     assert lift.interval.holds(0.1)
     assert lift.value > 0
+    plain = row_of(report_of((both[0], both[1]), replace(analysis, metrics=PLAIN.metrics)), "ctr")
+    assert plain.control and plain.treatment
+    assert (plain.control.value, plain.treatment.value) == pytest.approx(_by_strata(logs, analysis.cold_signals))
+
+
+def _by_strata(logs: list[Log], cold_signals: int) -> list[float]:
+    """[arm]: the first phase as one stratum, as too few of its cold readers are treated; then cold and warm."""
+    strata = []
+    for phase, (exposures, clicks) in enumerate(logs):
+        shown = exposures.filter(pa.array(inside_rows(exposures)))
+        clicked = pc.is_in(shown["exposure_id"], pc.utf8_slice_codeunits(clicks["outcome_id"], 6)).to_numpy()
+        cold = shown["reader_signals"].to_numpy() <= cold_signals
+        treated = arm_rows(shown, "treatment")
+        assert phase or pc.count_distinct(shown["user_id"].filter(pa.array(cold & treated))).as_py() < 50
+        for own in [np.ones(len(cold), dtype=bool)] if phase == 0 else [cold, ~cold]:
+            strata.append([clicked[own & ~treated].mean(), clicked[own & treated].mean(), own.sum()])
+    control, treatment, size = np.array(strata).T
+    return [float(rates @ size / size.sum()) for rates in (control, treatment)]
 
 
 def test_10_late_clicks_and_readers_whose_window_has_not_passed_do_not_count() -> None:
@@ -240,6 +259,7 @@ def test_10_late_clicks_and_readers_whose_window_has_not_passed_do_not_count() -
     assert "no variation" in row.missing  # nobody has a click in the window
     report = report_of((exposures, early), PLAIN)
     assert report.rows.outcomes_before_exposure == outcomes.num_rows
+    assert "no variation" in row_of(report, "ctr").missing  # nor do those dated before what they follow
     young = report_of((exposures, outcomes), PLAIN, last_day=4)
     control, treatment = row_of(young, "ctr").control, row_of(young, "ctr").treatment
     assert control is not None
