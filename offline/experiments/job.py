@@ -20,8 +20,9 @@ from offline.experiments.adding import AddUp, Node
 from offline.experiments.caps import caps_of, count_values, merged_counts
 from offline.experiments.definition import Analysis
 from offline.experiments.fold import FoldCounts, fold_users
+from offline.experiments.log_columns import Kind
 from offline.experiments.moments import Moments
-from offline.experiments.plan import Plan
+from offline.experiments.plan import KINDS, Plan
 from offline.experiments.quarantine import early_rows, write_quarantine
 from offline.experiments.recall_path import RecallPath
 from offline.experiments.splits import one_batch, read_bucket, write_split
@@ -30,6 +31,7 @@ from offline.experiments.tally import tally_users
 from offline.experiments.tally_file import Totals, write_totals
 from offline.experiments.trust import LogCounts
 from offline.experiments.value_counts import ValueCounts
+from offline.experiments.whole_files import write_whole
 from schemas.experiment import assign_arm
 
 _COUNTED: Final = ("rows", "quarantined", "later", "outside", "answers", "dropped")
@@ -42,8 +44,6 @@ class Bucket(msgspec.Struct, frozen=True, kw_only=True):
     """What one worker folds: the readers of `number` in all splits."""
 
     number: int
-    exposures: tuple[str, ...]
-    outcomes: tuple[str, ...]
     watermark_ms: int
     log: LogCounts
 
@@ -101,15 +101,12 @@ def buckets_of(splits: Iterable[Split], plan: Plan) -> Iterator[Bucket]:
         return
     ends_at = plan.analysis.ends_at
     watermark_ms = round(ends_at.timestamp() * 1000) if ends_at else max(split.latest_ms for split in read)
-    paths = {
-        kind: tuple(path for s in read if s.kind == kind for path in s.paths) for kind in ("exposures", "outcomes")
-    }
+    paths = {kind: [path for split in read if split.kind == kind for path in split.paths] for kind in KINDS}
+    write_whole(plan.listing_path, msgspec.json.encode(paths))
     log = sum((log_counts(split) for split in read), LogCounts())
     for number in range(plan.buckets):
         yield Bucket(
             number=number,
-            exposures=paths["exposures"],
-            outcomes=paths["outcomes"],
             watermark_ms=watermark_ms,
             log=log if number == 0 else LogCounts(),
         )
@@ -121,8 +118,7 @@ def log_counts(split: Split) -> LogCounts:
 
 def fold_bucket(bucket: Bucket, plan: Plan) -> FoldedBucket:
     """Its users as a file, for the second pass that the caps need."""
-    exposures = read_bucket(bucket.exposures, bucket.number, plan.schema("exposures"))
-    outcomes = read_bucket(bucket.outcomes, bucket.number, plan.schema("outcomes"))
+    exposures, outcomes = rows_of(bucket.number, plan)
     folded = fold_users(exposures, outcomes, plan.analysis, watermark_ms=bucket.watermark_ms)
     path = plan.users_path(bucket.number)
     write_split(path, [one_batch(folded.users)])
@@ -139,6 +135,13 @@ def fold_bucket(bucket: Bucket, plan: Plan) -> FoldedBucket:
         recall=folded.recall,
         delivery=folded.delivered.arms,
     )
+
+
+def rows_of(bucket: int, plan: Plan) -> tuple[pa.Table, pa.Table]:
+    """Coded exposures and outcomes of the readers of a bucket."""
+    paths = msgspec.json.decode(plan.listing_path.read_bytes(), type=dict[Kind, list[str]])
+    exposures, outcomes = (read_bucket(paths[kind], bucket, plan.schema(kind)) for kind in KINDS)
+    return exposures, outcomes
 
 
 def with_caps(folded: Iterable[FoldedBucket], plan: Plan) -> Iterator[CappedBucket]:

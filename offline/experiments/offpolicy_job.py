@@ -13,12 +13,11 @@ import numpy as np
 
 from offline.experiments.adding import AddUp, Node
 from offline.experiments.definition import OffPolicy
-from offline.experiments.job import Bucket, read_log
+from offline.experiments.job import Bucket, read_log, rows_of
 from offline.experiments.moments import Floats, Moments
 from offline.experiments.offpolicy import COLUMNS, paired_sums, row_sums
 from offline.experiments.plan import Plan
 from offline.experiments.policies import CellSums, Rows, cell_sums, policy_log, policy_rows, reward_model
-from offline.experiments.splits import read_bucket
 from offline.experiments.tally_file import array, listed
 from offline.experiments.trust import LogCounts
 from schemas.errors import KeenstreamError
@@ -91,8 +90,7 @@ def asked_of(plan: Plan) -> OffPolicy:
 
 
 def _rows(bucket: Bucket, plan: Plan) -> Rows:
-    exposures = read_bucket(bucket.exposures, bucket.number, plan.schema("exposures"))
-    outcomes = read_bucket(bucket.outcomes, bucket.number, plan.schema("outcomes"))
+    exposures, outcomes = rows_of(bucket.number, plan)
     return policy_rows(exposures, outcomes, plan.analysis, asked_of(plan), watermark_ms=bucket.watermark_ms)
 
 

@@ -11,7 +11,8 @@ from offline.experiments.encoding import coded_schema
 from offline.experiments.log_columns import Column, Kind
 from offline.experiments.log_files import Part
 
-ROWS_IN_BUCKET: Final = 400_000  # of exposures and outcomes: what one worker folds at once
+KINDS: Final[tuple[Kind, Kind]] = ("exposures", "outcomes")
+ROWS_IN_BUCKET: Final = 1_000_000  # of exposures and outcomes: what one worker folds at once
 MOST_BUCKETS: Final = 4_096
 
 
@@ -41,6 +42,11 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def result_path(self) -> Path:
         return Path(self.scratch) / "result.json"
+
+    @property
+    def listing_path(self) -> Path:
+        """The files of splits by kind: too many, at scale, for each bucket to carry their names."""
+        return Path(self.scratch) / "splits.json"
 
     @property
     def fault_path(self) -> Path:

@@ -19,7 +19,8 @@ from schemas.errors import UsageError
 from schemas.experiment import HOLDOUT
 from schemas.exposure import NO_EXPERIMENT
 
-SPLIT_ROWS: Final = 500_000
+CODED_AT_ONCE: Final = 250_000  # rows; coded ones take a third of the memory
+SPLIT_ROWS: Final = 1_000_000
 TIME: Final[dict[Kind, str]] = {"exposures": "exposed_at", "outcomes": "occurred_at"}
 
 
@@ -64,6 +65,7 @@ class _Splitting:
         self._columns = plan.columns(part.kind)
         self._rules = [*rules(part.kind, self._columns, plan.analysis), _in_the_future(part.kind, plan.now_ms)]
         self._kept: list[pa.Table] = []
+        self._coded: list[pa.Table] = []
         self._bad: list[pa.Table] = []
         self._paths: list[str] = []
         self._rows = self._later = self._outside = self._latest = 0
@@ -80,10 +82,13 @@ class _Splitting:
         sifted = sift(self._typed(raw, batch), batch.rows, self._part.kind, checks, origin, experiment)
         self._rows += raw.num_rows
         self._note(sifted)
-        if sum(table.num_rows for table in self._kept) >= SPLIT_ROWS:
+        if _rows(self._kept) >= CODED_AT_ONCE:
+            self._code()
+        if _rows(self._coded) >= SPLIT_ROWS:
             self._write()
 
     def finish(self, fault: str = "") -> Split:
+        self._code()
         self._write()
         bad = pa.concat_tables(self._bad) if self._bad else None
         if bad is not None:
@@ -122,14 +127,22 @@ class _Splitting:
             self._outside += outside
         self._kept.append(good)
 
+    def _code(self) -> None:
+        if self._kept:
+            schema = self._plan.schema(self._part.kind)
+            self._coded.append(coded_rows(_together(self._kept), schema, self._plan.analysis, self._session))
+            self._kept = []
+
     def _write(self) -> None:
-        if not self._kept:
-            return
-        path, schema = self._plan.split_path(self._part, len(self._paths)), self._plan.schema(self._part.kind)
-        rows = coded_rows(_together(self._kept), schema, self._plan.analysis, self._session)
-        write_split(path, bucket_rows(rows, self._plan.buckets, self._session))
-        self._paths.append(str(path))
-        self._kept = []
+        if self._coded:
+            path = self._plan.split_path(self._part, len(self._paths))
+            write_split(path, bucket_rows(pa.concat_tables(self._coded), self._plan.buckets, self._session))
+            self._paths.append(str(path))
+            self._coded = []
+
+
+def _rows(tables: list[pa.Table]) -> int:
+    return sum(table.num_rows for table in tables)
 
 
 def _together(tables: list[pa.Table]) -> pa.Table:
