@@ -15,7 +15,7 @@ import msgspec
 from offline.experiments.definition import Analysis
 from offline.experiments.delivery import arrival_column
 from offline.experiments.job import build_pipeline
-from offline.experiments.log_columns import Column, Kind, log_columns
+from offline.experiments.log_columns import Column, Kind, covariate_columns, log_columns
 from offline.experiments.log_files import Part, Slice, cut_files, find_files, make_parts
 from offline.experiments.page import write_report
 from offline.experiments.plan import Plan, buckets_for
@@ -70,7 +70,7 @@ def _add_up(
     analysis: Analysis, log: Path, out: Path, now_ms: int, settings: RunnerSettings, progress: Progress
 ) -> tuple[Totals, LogInput]:
     with scratch_folder(out) as scratch:
-        plan, given = make_plan(analysis, log, out, scratch, now_ms)
+        plan, given = make_plan(analysis, log, out, scratch, now_ms, covariate_columns(analysis))
         run_pipeline(plan, build_pipeline, settings, progress)
         return read_totals(plan.result_path), given
 

@@ -1,5 +1,7 @@
 """What an analysis is about: one TOML file, checked before a byte of the log is read."""
 
+import difflib
+import re
 import tomllib
 from datetime import datetime
 from pathlib import Path
@@ -50,6 +52,9 @@ class Metric(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         None  # of a guardrail: how much worse it may get, by its control
     )
     cuped: bool = True
+    # a column of the exposures instead of the metric's own history: a prediction of the metric, made without anything
+    # that happened from the first exposure on (CUPAC). That of the first exposure counts; null is 0
+    covariate: str | None = None
 
 
 class Trust(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -149,8 +154,19 @@ def read_analysis(path: Path) -> Analysis:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is not TOML: {error}") from error
     except msgspec.ValidationError as error:
-        raise UsageError(f"{path}: {error}") from error
+        raise UsageError(f"{path}: {error}{_meant(str(error))}") from error
     return check_analysis(found)
+
+
+def _meant(fault: str) -> str:
+    """The field that a misspelt one is nearest to."""
+    unknown = re.search(r"unknown field `(.+?)`", fault)
+    if unknown is None:
+        return ""
+    _, structs = msgspec.json.schema_components([Analysis])
+    known = {field for struct in structs.values() for field in struct.get("properties", {})}
+    near = difflib.get_close_matches(unknown[1], sorted(known), n=1)
+    return f"; did you mean `{near[0]}`?" if near else ""
 
 
 def check_analysis(analysis: Analysis) -> Analysis:
@@ -171,7 +187,7 @@ def check_analysis(analysis: Analysis) -> Analysis:
     if list(analysis.list_age_hours) != sorted(set(analysis.list_age_hours)):
         raise UsageError("list_age_hours must rise")
     for metric in analysis.metrics:
-        _check_metric(metric)
+        _check_metric(metric, analysis.window_days)
     if analysis.offpolicy is not None:
         _check_policies(analysis.offpolicy, analysis.experiment)
     return analysis
@@ -189,18 +205,22 @@ def _check_policies(asked: OffPolicy, experiment: Experiment) -> None:
             raise UsageError(f"offpolicy.arms: there is no arm {arm}")
 
 
-def _check_metric(metric: Metric) -> None:
+def _check_metric(metric: Metric, window_days: float) -> None:
     where = f"metric {metric.name}"
     if metric.role == "guardrail" and metric.margin is None:
         raise UsageError(f"{where}: a guardrail needs a margin, the share of the control that it may get worse by")
     if metric.quantile is not None and (metric.denominator is not None or metric.numerator.cap is not None):
         raise UsageError(f"{where}: a quantile has no denominator and no cap")
+    if metric.covariate is not None and (metric.quantile is not None or not metric.cuped):
+        raise UsageError(f"{where}: a covariate is of use for means and ratios with cuped = true only")
     for count in (metric.numerator, metric.denominator):
         if count is not None:
-            _check_count(where, count)
+            _check_count(where, count, window_days)
 
 
-def _check_count(where: str, count: Count) -> None:
+def _check_count(where: str, count: Count, window_days: float) -> None:
+    if count.after_days >= window_days:
+        raise UsageError(f"{where}: nothing happens after {count.after_days:g} days in a window of {window_days:g}")
     if count.of in ("impression", "request") and count.aggregate == "sum":
         raise UsageError(f"{where}: {count.of}s have no value to sum; use aggregate = 'count'")
     if count.of == "visit" and count.aggregate == "articles":

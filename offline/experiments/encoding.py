@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from offline.experiments.definition import Analysis
-from offline.experiments.log_columns import ARROW_TYPES, NAME, Column, Kind, by_value
+from offline.experiments.log_columns import ARROW_TYPES, COVARIATE, NAME, Column, Kind, by_value
 from offline.experiments.places import NONE, list_ages
 from offline.experiments.quarantine import TARGET
 
@@ -50,7 +50,8 @@ def coded_schema(kind: Kind, columns: tuple[Column, ...], *, policies: bool) -> 
     types = {column.name: ARROW_TYPES[column.type] for column in columns}
     if kind == "outcomes":
         return pa.schema({"user_id": NAME, **(types | {"user_id": NAME, "kind": NAME}), **dict.fromkeys(CODES, ID)})
-    kept = [name for name in types if policies and (name in _POLICIES or name.startswith(TARGET))]
+    kept = [name for name in types if name.startswith(COVARIATE)]
+    kept += [name for name in types if policies and (name in _POLICIES or name.startswith(TARGET))]
     return pa.schema({**_EXPOSURES, **{name: types[name] for name in kept}})
 
 

@@ -58,7 +58,8 @@ def fold_users(exposures: pa.Table, outcomes: pa.Table, analysis: Analysis, *, w
     sound = (units.arms == 1) & ~bot
     columns = {**_columns(found, units, analysis), "bot": bot, "mature": mature}
     for number, metric in enumerate(analysis.metrics):
-        columns |= {f"{name}_{number}": values for name, values in _four(follower, metric, analysis).items()}
+        four = _four(follower, metric, analysis) | _given(units, metric, analysis)
+        columns |= {f"{name}_{number}": values for name, values in four.items()}
     places = count_places(found, units, sound & mature, window_ms=window_ms)
     return Folded(
         pa.table(columns),
@@ -96,6 +97,14 @@ def _four(follower: Follower, metric: Metric, analysis: Analysis) -> dict[str, F
         for name, count in counts.items()
     }
     return during | {f"pre_{name}": follower.between(count, *_before(analysis)) for name, count in counts.items()}
+
+
+def _given(units: Units, metric: Metric, analysis: Analysis) -> dict[str, Floats]:
+    """The covariate that the log has for this metric, in the place of the metric's history."""
+    if metric.covariate is None:
+        return {}
+    own = [one.name for one in analysis.metrics if one.covariate is not None].index(metric.name)
+    return {"pre_numerator": units.covariates[:, own], "pre_denominator": np.ones(len(units.covariates))}
 
 
 def _before(analysis: Analysis) -> tuple[int, int]:

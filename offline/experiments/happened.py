@@ -12,6 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from offline.experiments.log_columns import COVARIATE
+
 Numbers = NDArray[np.int64]
 Ids = NDArray[np.uint64]
 Mask = NDArray[np.bool_]
@@ -55,6 +57,7 @@ class Shown(msgspec.Struct, frozen=True, eq=False):
     phase: Numbers
     signals: Numbers
     place: Numbers
+    covariates: NDArray[np.float64]  # [n, metrics that have one]
 
 
 class Done(msgspec.Struct, frozen=True, eq=False):
@@ -130,10 +133,16 @@ def _shown(rows: pa.Table, reader: Numbers, request: Numbers, arm: Numbers, plac
         phase=rows["phase"].to_numpy(),
         signals=rows["reader_signals"].to_numpy(),
         place=place,
+        covariates=_covariates(rows),
     )
     ties = (found.time, arm, found.phase, found.signals, place, article, request, found.triggered, found.exclusive)
     kept = once(key(reader, _ids(rows["exposure_id"])[0]), ties)
     return found if kept.all() else _taken(found, np.flatnonzero(kept))
+
+
+def _covariates(rows: pa.Table) -> NDArray[np.float64]:
+    columns = [rows[name].to_numpy() for name in rows.column_names if name.startswith(COVARIATE)]
+    return np.stack(columns, axis=1) if columns else np.zeros((rows.num_rows, 0))
 
 
 def _done(rows: pa.Table, reader: Numbers, request: Numbers, kind: Numbers, answered: Numbers) -> Done:

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from msgspec import inspect
 
-from offline.experiments.definition import Constant, LogFiles
+from offline.experiments.definition import Analysis, Constant, LogFiles
 from schemas.errors import UsageError
 from schemas.exposure import Exposure, Outcome
 
@@ -41,6 +41,12 @@ _PARSED: Final[dict[ValueType, str]] = {
 }
 
 
+COVARIATE: Final = "covariate_"  # and the metric's number: a column of exposures (definition.Metric)
+
+# The API may leave them out for readers of no experiment; a log without the column has nobody to analyse.
+_NEEDED: Final = ("experiment", "arm")
+
+
 class Column(msgspec.Struct, frozen=True, kw_only=True):
     """One field of the contract and where a file has it."""
 
@@ -57,6 +63,15 @@ class Typed(msgspec.Struct, frozen=True, eq=False):
 
     rows: pa.Table
     unparsed: dict[str, Any]  # field -> boolean array [n]
+
+
+def covariate_columns(analysis: Analysis) -> list[Column]:
+    """Of the exposures, one for each metric that has a covariate of its own."""
+    return [
+        Column(name=f"{COVARIATE}{n}", type="number", source=given, required=True, nullable=True, default=0.0)
+        for n, metric in enumerate(analysis.metrics)
+        if (given := metric.covariate) is not None
+    ]
 
 
 def log_columns(kind: Kind, log: LogFiles) -> list[Column]:
@@ -125,7 +140,7 @@ def _column(field: inspect.Field, mapped: Mapping[str, str], constants: Mapping[
         name=field.name,
         type="time" if field.name.endswith("_at") else _value_type(kind),
         source=mapped.get(field.name, field.name),
-        required=field.required and field.name not in constants,
+        required=(field.required or field.name in _NEEDED) and field.name not in constants,
         nullable=len(kinds) > 1,
         default=constants.get(field.name, default),
     )

@@ -38,8 +38,8 @@ def power_from_guess(
     analysis: Analysis, *, mean: float, variance: float, lift: float, power: float, daily_users: float | None
 ) -> list[PowerReport]:
     """Before there is a log: `variance` is that of one reader's value, `daily_users` new readers of both arms."""
-    if variance <= 0 or mean == 0:
-        raise UsageError("--variance must be above 0 and --mean not 0")
+    if variance <= 0 or mean == 0 or lift == 0:
+        raise UsageError("--variance must be above 0, --mean and --lift not 0")
     control = Estimate(value=mean, variance=variance / 2, count=2, unadjusted=mean)
     found = []
     for arm in analysis.arms[1:]:
@@ -61,6 +61,8 @@ def treatment_share(analysis: Analysis, arm: str) -> float:
 
 def _of_arm(tally: Tally, analysis: Analysis, arm: str, lift: float, power: float) -> PowerReport:
     number, share = primary(analysis), treatment_share(analysis, arm)
+    if lift == 0:
+        raise UsageError("--lift must not be 0: no number of readers finds it")
     pair = estimate_pair(tally, analysis.metrics[number], number, (analysis.control, arm), lambda key: True)
     if pair.control.variance <= 0:
         raise NotEnoughData(f"{analysis.metrics[number].name} does not vary among the readers of {analysis.control}")

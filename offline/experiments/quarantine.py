@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from offline.experiments.definition import Analysis
-from offline.experiments.log_columns import Column, Kind, Typed, by_value
+from offline.experiments.log_columns import COVARIATE, Column, Kind, Typed, by_value
 from offline.experiments.log_files import LINE
 from schemas.experiment import HOLDOUT
 
@@ -121,6 +121,8 @@ def _contract_rules(columns: Sequence[Column]) -> list[Rule]:
             found.append(Rule(column.name, "empty", lambda rows, name=column.name: by_value(rows[name], _empty)))  # type: ignore[misc]
         if column.name.startswith(TARGET):
             found.append(Rule(column.name, "not between 0 and 1", lambda rows, name=column.name: _outside(rows[name])))  # type: ignore[misc]
+        if column.name.startswith(COVARIATE):
+            found.append(Rule(column.name, "no number", lambda rows, name=column.name: _not_finite(rows[name])))  # type: ignore[misc]
         if column.type == "time":
             found.append(
                 Rule(column.name, "before 2000", lambda rows, name=column.name: pc.less(rows[name], EARLIEST_MS))  # type: ignore[misc]
@@ -202,6 +204,10 @@ def _not(column: Any, name: str) -> Any:
 def _none_of(column: Any, names: pa.Array) -> Any:
     """Also true of null."""
     return pc.fill_null(by_value(column, lambda found: pc.invert(pc.is_in(found, names))), True)
+
+
+def _not_finite(values: Any) -> Any:
+    return pc.invert(pc.is_finite(values))
 
 
 def _outside(values: Any) -> Any:

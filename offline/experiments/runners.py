@@ -22,6 +22,8 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProvisionInfo
 from apache_beam.runners.portability.portable_runner import JobServiceHandle
 
+from schemas.errors import UsageError
+
 LOCAL: Final = "FnApiRunner"
 _WORKER: Final = f"trap '' INT; exec {shlex.quote(sys.executable)} -m offline.experiments.worker".encode()
 _BY_NAME: Final = {"DaskRunner": "apache_beam.runners.dask.dask_runner.DaskRunner"}  # Beam does not know it by name
@@ -44,10 +46,13 @@ class LocalRunner(FnApiRunner):  # type: ignore[misc]  # Beam is untyped here
 
 
 def new_pipeline(settings: RunnerSettings) -> beam.Pipeline:
-    """An empty pipeline on the runner of `settings`."""
+    """An empty pipeline on the runner of `settings`. Raises UsageError when Beam does not know it."""
     options = pipeline_options(settings)
     runner = LocalRunner(provision_info=_told(options)) if settings.runner == LOCAL else None  # others by their names
-    return beam.Pipeline(runner=runner, options=options)
+    try:
+        return beam.Pipeline(runner=runner, options=options)
+    except ValueError as error:  # a runner that Beam does not know, an option that another one needs
+        raise UsageError(f"--runner {settings.runner}: {error}") from error
 
 
 def _told(options: PipelineOptions) -> ExtendedProvisionInfo:

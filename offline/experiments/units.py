@@ -17,6 +17,7 @@ class Units(msgspec.Struct, frozen=True, eq=False):
     arms: Numbers  # how many the reader was seen in
     signals: Numbers  # kept of the reader at first exposure
     triggered: Mask
+    covariates: NDArray[np.float64]  # [n, metrics that have one]
     number: NDArray[np.int64]  # [readers, phases]: of the unit, or -1
 
     def of_readers(self, reader: Numbers) -> tuple[NDArray[np.intp], Numbers]:
@@ -50,6 +51,7 @@ def find_units(found: Happened, *, only_triggered: bool) -> Units:
         arms=seen.sum(axis=1),
         signals=signals,
         triggered=triggered,
+        covariates=_covariates(shown, rows, number[at], first_at),
         number=number.reshape(-1, phases),
     )
 
@@ -62,3 +64,11 @@ def _first(shown: Shown, rows: NDArray[np.intp], unit: Numbers, units: int) -> t
     np.minimum.at(arm, unit[first], shown.arm[rows[first]])
     np.minimum.at(signals, unit[first], shown.signals[rows[first]])
     return first_at, arm, signals
+
+
+def _covariates(shown: Shown, rows: NDArray[np.intp], unit: Numbers, first_at: Numbers) -> NDArray[np.float64]:
+    """[units, covariates]: of the first exposure."""
+    first = shown.time[rows] == first_at[unit]
+    found = np.full((len(first_at), shown.covariates.shape[1]), np.inf)
+    np.minimum.at(found, unit[first], shown.covariates[rows[first]])
+    return found

@@ -18,6 +18,7 @@ GROUPED = [
     ("stack", "up"), ("stack", "status"), ("stack", "down"),
     ("dead-letters", "list"), ("dead-letters", "show"), ("dead-letters", "replay"),
     ("models", "build"), ("models", "list"), ("api-key", "create"),
+    ("experiment", "analyse"), ("experiment", "power"), ("experiment", "offpolicy"),
 ]  # fmt: skip
 
 

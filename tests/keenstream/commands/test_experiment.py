@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import msgspec
+import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
@@ -99,6 +100,20 @@ def test_wrong_usage_is_one_sentence(
     assert list(tmp_path.glob("out/*")) == []
 
 
+def test_a_runner_that_beam_does_not_know_is_named(config: Path, log: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--runner Nobody: Unexpected pipeline runner"):
+        run("analyse", config, "--log", log, "--out", tmp_path / "out", "--runner", "Nobody")
+
+
+@pytest.mark.parametrize("lost", ["arm", "experiment", "user_id"])
+def test_a_log_without_a_column_that_tells_arms_apart_is_refused(config: Path, tmp_path: Path, lost: str) -> None:
+    folder = write_log(tmp_path / "log", sound())
+    for path in (folder / "exposures").rglob("*.parquet"):
+        pq.write_table(pq.read_table(path).drop_columns([lost]), path)
+    with pytest.raises(UsageError, match=rf"exposures.*parquet: there is no column {lost}"):
+        run("analyse", config, "--log", folder, "--out", tmp_path / "out")
+
+
 def test_power_from_a_log_and_from_a_guess(config: Path, log: Path) -> None:
     (seen,) = json.loads(run("power", config, "--log", log, "--lift", 0.1, "--json"))
     assert seen["metric"] == "ctr"
@@ -112,6 +127,8 @@ def test_power_from_a_log_and_from_a_guess(config: Path, log: Path) -> None:
 def test_power_needs_a_log_or_a_guess(config: Path) -> None:
     with pytest.raises(UsageError, match="give --log DIR, or both --mean and --variance"):
         run("power", config, "--mean", 0.1)
+    with pytest.raises(UsageError, match="--mean and --lift not 0"):
+        run("power", config, "--mean", 0.1, "--variance", 0.1, "--lift", 0)
 
 
 POLICY = '\n[offpolicy]\npolicies = [{ name = "ranking", exploration = 0.0 }]\n'

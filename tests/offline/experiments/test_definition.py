@@ -52,7 +52,12 @@ def test_a_sound_file(tmp_path: Path) -> None:
         ("margin = 0.02\n", "", "metric active-days: a guardrail needs a margin"),
         ('name = "active-days"', 'name = "ctr"', "two of them have the same name"),
         ('of = "click" }', 'of = "clicks" }', r"Invalid enum value 'clicks' - at `\$.metrics\[0\].numerator.of`"),
-        ("window_days", "windowdays", r"unknown field `windowdays`"),
+        ("window_days", "windowdays", r"unknown field `windowdays`; did you mean `window_days`\?"),
+        (
+            'of = "visit"',
+            'of = "visit", after_days = 7.0',
+            "nothing happens after 7 days in a window",
+        ),
         ("treatment = 0.5", "treatment = 0.6", "the weights add up to 1.1"),
         ('of = "impression"', 'of = "impression", aggregate = "sum"', "impressions have no value to sum"),
         ("window_days", "list_age_hours = [6.0, 1.0]\nwindow_days", "list_age_hours must rise"),
