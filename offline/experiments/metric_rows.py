@@ -201,19 +201,6 @@ def _detectable(pair: Pair, alpha: float) -> float:
     return detectable_lift(pair.control, users=users, treatment_share=pair.treatment.count / users, alpha=alpha)
 
 
-def _all_segments(tally: Tally, analysis: Analysis) -> list[Segment]:
-    """By arm, then segment: one family, corrected by Benjamini-Hochberg."""
-    rows = [row for arm in analysis.arms[1:] for row in _segments(tally, analysis, arm)]
-    known = [n for n, row in enumerate(rows) if row.comparison.difference is not None]
-    p_values = [row.comparison.difference.p_value for row in rows if row.comparison.difference]
-    corrected = adjust(p_values, alpha=analysis.alpha, correction="benjamini-hochberg")
-    for at, adjusted in zip(known, corrected, strict=True):
-        row, wanted = rows[at].comparison, _of_segment(rows[at].segment)
-        stricter = _at_level(tally, analysis, primary(analysis), row, adjusted, wanted)
-        rows[at] = msgspec.structs.replace(rows[at], comparison=stricter)
-    return rows
-
-
 def _of_segment(name: str) -> Wanted:
     return lambda key: key.cold is SEGMENTS[name]
 
