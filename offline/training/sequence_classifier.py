@@ -49,7 +49,12 @@ def train_tokenizer(texts: Iterable[str]) -> Any:
     tokenizer.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
     names = {"bos_token": "<s>", "eos_token": "</s>", "cls_token": "<s>", "sep_token": "</s>"}
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<pad>", unk_token="<unk>", mask_token="<mask>", **names
+        tokenizer_object=tokenizer,
+        model_max_length=LONGEST_TOKENS,
+        pad_token="<pad>",
+        unk_token="<unk>",
+        mask_token="<mask>",
+        **names,
     )
 
 
