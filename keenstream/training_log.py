@@ -8,12 +8,20 @@ from tempfile import TemporaryDirectory
 from schemas.errors import UsageError
 
 NEWS, BEHAVIORS = "news.tsv", "behaviors.tsv"
+MIND_LACKS = (
+    "MIND has no pages, no searches and no dates of articles: profiles hold clicks alone, and an article is taken to "
+    "appear with its first click"
+)
+
+
+def is_mind(folder: Path) -> bool:
+    return (folder / BEHAVIORS).is_file()
 
 
 @contextmanager
 def readable_log(folder: Path) -> Iterator[Path]:
     """`folder` itself, or for MIND's files a folder of JSON Lines with the same clicks that goes with the block."""
-    if not (folder / BEHAVIORS).is_file():
+    if not is_mind(folder):
         yield folder
         return
     if not (folder / NEWS).is_file():

@@ -35,7 +35,7 @@ def prepare(
     Example: `keenstream train prepare archive --out examples --workers 2`
     """
     from keenstream.settings import resolve_config
-    from keenstream.training_log import readable_log
+    from keenstream.training_log import MIND_LACKS, is_mind, readable_log
     from offline.experiments.runners import RunnerSettings
     from offline.training.preparation import PrepareSettings, prepare_examples
 
@@ -43,6 +43,8 @@ def prepare(
     runs_on = RunnerSettings(runner=runner, workers=workers, options=tuple(beam))
     with readable_log(log) as folder, steps_progress() as progress:
         manifest = prepare_examples(folder, out, settings, runs_on, progress)
+    if is_mind(log):
+        typer.echo(MIND_LACKS, err=True)
     if as_json:
         print_json(manifest)
     else:

@@ -38,6 +38,8 @@ def checkpoint_in(place: str) -> tuple[str, PromptVersion]:
         except (OSError, msgspec.MsgspecError):
             continue
         return str(folder), _known(described.prompt_version, place)
+    if not folder.exists() and (place.startswith((".", "/")) or place.count("/") > 1):  # else a name: OWNER/MODEL
+        raise UsageError(f"cannot load the model {place}: there is no such folder")
     return str(folder) if folder.exists() else place, BARE
 
 
