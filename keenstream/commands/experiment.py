@@ -1,6 +1,7 @@
 """`keenstream experiment analyse | power | offpolicy`: did it help, for whom, and can the answer be trusted.
 
-Exit code 3: the log may not be read as an answer (a failed check, a deterministic log); the report says why.
+Exit code 2: the analysis or the log is wrong; 3: the log may not be read as an answer (a failed check, a deterministic
+log), and the report says why.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from keenstream.commands.console import JSON_OPTION, console, print_json, steps_progress
-from schemas.errors import KeenstreamError, UsageError
+from schemas.errors import UsageError
 
 if TYPE_CHECKING:  # Beam, duckdb and scipy load when a command runs
     from offline.experiments.definition import Analysis
@@ -191,21 +192,36 @@ def _interval(row: "Value", sign: str = "") -> str:
 
 
 def _judge(report: "Report", analysis: "Analysis", out: Path) -> None:
-    """The exit code: 1 for a log with too many bad rows, 3 for another check that blocks the answer."""
+    """The exit code: 2 for a log with too many bad rows or an empty arm, 3 for a check that blocks the answer."""
     from offline.experiments.trust import blocked
 
     _check_quarantine(report.log, analysis, out)
+    _check_arms(report, analysis)
     if blocked(report.trust):
         raise typer.Exit(BLOCKED)
 
 
 def _check_quarantine(log: "LogCounts", analysis: "Analysis", out: Path) -> None:
-    from offline.experiments.quarantine import FOLDER
+    from offline.experiments.quarantine import FOLDER, most_frequent
 
-    if log.quarantined > analysis.trust.max_quarantined_share * log.rows:
-        raise KeenstreamError(
-            f"{log.quarantined:,} of {log.rows:,} rows are bad, more than trust.max_quarantined_share = "
-            f"{analysis.trust.max_quarantined_share:.2%}: {out / FOLDER} says which and why"
+    if not log.quarantined:
+        return
+    folder = out / FOLDER
+    said = f"{log.quarantined:,} of {log.rows:,} rows are bad: {most_frequent(folder)}; all are in {folder}"
+    limit = analysis.trust.max_quarantined_share
+    if log.quarantined > limit * log.rows:
+        raise UsageError(f"{said}. More than trust.max_quarantined_share = {limit:.2%} fails the run")
+    typer.echo(said, err=True)
+
+
+def _check_arms(report: "Report", analysis: "Analysis") -> None:
+    weights = {arm: max(phase.weights[arm] for phase in analysis.experiment.phases) for arm in analysis.arms}
+    empty = [arm for arm, readers in report.users.items() if not readers and weights[arm] > 0]
+    if empty:
+        there = ", ".join(f"{arm} {readers:,}" for arm, readers in report.users.items())
+        raise UsageError(
+            f"no reader of the log is in {' or '.join(empty)} of the experiment {report.experiment} ({there}): compare "
+            "the names in the analysis with the columns experiment and arm of the exposures"
         )
 
 

@@ -27,6 +27,7 @@ EARLY: Final = "before the exposure that it follows"
 TARGET: Final = "target_"  # a column of exposures: a policy's probability of what was shown (definition.Policy)
 EARLIEST_MS: Final = 946_684_800_000  # the year 2000: 1970 is what a producer without a clock sends
 LONGEST_DWELL_SECONDS: Final = 86_400
+_REASONS: Final = 3  # that a message has room for
 SCHEMA: Final = pa.schema(
     [
         ("kind", pa.string()),
@@ -101,6 +102,21 @@ def early_rows(outcomes: pa.Table) -> pa.Table:
     count, nowhere = outcomes.num_rows, [None] * outcomes.num_rows
     columns = [["outcomes"] * count, nowhere, nowhere, nowhere, ["occurred_at"] * count, [EARLY] * count]
     return pa.table([*columns, [msgspec.json.encode(row).decode() for row in outcomes.to_pylist()]], schema=SCHEMA)
+
+
+def most_frequent(folder: Path) -> str:
+    """The reasons for which most rows of a quarantine are in it, each with where its first row was."""
+    rows = pq.read_table(folder, columns=["file", "row_group", "field", "reason"])
+    first = {"file": "first", "row_group": "first"}
+    grouped = rows.group_by(["field", "reason"], use_threads=False)
+    found = grouped.aggregate([*((name, how) for name, how in first.items()), ("field", "count")]).to_pylist()
+    found.sort(key=lambda row: -row["field_count"])
+    said = [f"{row['field']}: {row['reason']} ({row['field_count']:,}{_place(row)})" for row in found]
+    return "; ".join(said[:_REASONS]) + (f"; and {len(said) - _REASONS} more reasons" if len(said) > _REASONS else "")
+
+
+def _place(row: dict[str, Any]) -> str:
+    return f", first in {row['file_first']}, row group {row['row_group_first']}" if row["file_first"] else ""
 
 
 def write_quarantine(bad: pa.Table, folder: Path, name: str) -> None:

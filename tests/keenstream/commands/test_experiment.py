@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from keenstream.commands.experiment import app
-from schemas.errors import KeenstreamError, UsageError
+from schemas.errors import UsageError
 from schemas.experiment import assign_arm
 from schemas.exposure import Exposure, Outcome
 from tests.offline.experiments.log_folders import as_row, sound_log, write_log, write_rows
@@ -74,13 +74,36 @@ def hash_of(user_id: str) -> int:
 
 
 def test_too_many_bad_rows_fail_the_run(config: Path, tmp_path: Path) -> None:
-    exposures, outcomes = sound()
-    rows = [as_row(row) | ({"user_id": None} if n % 20 == 0 else {}) for n, row in enumerate(exposures)]
-    write_rows(tmp_path / "log", "exposures", rows, "parquet")
-    write_rows(tmp_path / "log", "outcomes", [as_row(row) for row in outcomes], "parquet")
-    with pytest.raises(KeenstreamError, match=r"rows are bad, more than trust\.max_quarantined_share = 1\.00%"):
-        run("analyse", config, "--log", tmp_path / "log", "--out", tmp_path / "out")
+    log = log_with_bad_rows(tmp_path / "log", every=20)
+    place = r"user_id: null \([0-9,]+, first in .*exposures.*\.parquet, row group 0\)"
+    limit = r"More than trust\.max_quarantined_share = 1\.00% fails the run"
+    with pytest.raises(UsageError, match=rf"rows are bad: {place}; all are in .*{limit}"):
+        run("analyse", config, "--log", log, "--out", tmp_path / "out")
     assert (tmp_path / "out" / "report.json").exists()
+
+
+def test_few_bad_rows_are_told_beside_the_answer(config: Path, tmp_path: Path) -> None:
+    log = log_with_bad_rows(tmp_path / "log", every=400)
+    result = CliRunner().invoke(app, ["analyse", str(config), "--log", str(log), "--out", str(tmp_path / "out")])
+    assert result.exit_code == 0
+    assert "rows are bad: user_id: null (" in result.stderr
+
+
+def log_with_bad_rows(folder: Path, every: int) -> Path:
+    exposures, outcomes = sound()
+    rows = [as_row(row) | ({"user_id": None} if n % every == 7 else {}) for n, row in enumerate(exposures)]
+    write_rows(folder, "exposures", rows, "parquet")
+    write_rows(folder, "outcomes", [as_row(row) for row in outcomes], "parquet")
+    return folder
+
+
+def test_an_arm_without_readers_is_wrong_input(config: Path, tmp_path: Path) -> None:
+    exposures, outcomes = sound()
+    folder = write_log(tmp_path / "log", ([row for row in exposures if row.arm != "treatment"], outcomes))
+    with pytest.raises(
+        UsageError, match=r"no reader of the log is in treatment of the experiment path \(control \d+, "
+    ):
+        run("analyse", config, "--log", folder, "--out", tmp_path / "out")
 
 
 @pytest.mark.parametrize(

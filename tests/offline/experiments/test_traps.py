@@ -161,7 +161,8 @@ def test_06_bots_are_known_by_their_history_and_a_liked_treatment_makes_none() -
     assert row_of(dirty, "ctr").control == row_of(clean, "ctr").control
     assert sum(dirty.users.values()) == 2_040
     assert check_of(dirty, "bots").status == "warning"  # all in one arm
-    believed = row_of(report_of(log, replace(analysis, bot_requests=10**6)), "ctr").control
+    lenient = replace(analysis.trust, max_leaked_share=1.0)  # a bot of this log is shown the path's places everywhere
+    believed = row_of(report_of(log, replace(analysis, bot_requests=10**6, trust=lenient)), "ctr").control
     assert believed is not None
     assert believed.value > 1.5 * row_of(clean, "ctr").control.value  # type: ignore[union-attr]
     # what a reader does after the first exposure, however much, makes no bot: the effect keeps its sign
@@ -200,12 +201,12 @@ def test_08_readers_of_two_arms_are_in_no_metric_and_are_counted() -> None:
     moved = exposures.filter(pc.and_(chosen, pa.array(inside_rows(exposures))))
     other = np.where(arm_rows(moved, "control"), "treatment", "control").tolist()
     again = put(put(moved, "arm", other), "exposure_id", [f"m{n}" for n in range(moved.num_rows)])
-    report = report_of(
-        (pa.concat_tables([exposures, put(again, "exposed_at", pc.add(again["exposed_at"], 1))]), outcomes)
-    )
+    log = (pa.concat_tables([exposures, put(again, "exposed_at", pc.add(again["exposed_at"], 1))]), outcomes)
+    report = report_of(log)
     assert judgement(report) == "blocked"
     assert "60 of 3,000" in check_of(report, "readers seen in several arms").sentence
-    row = row_of(report, "ctr")
+    lenient = replace(ANALYSIS.trust, max_crossover_share=0.1, max_leaked_share=1.0)
+    row = row_of(report_of(log, replace(ANALYSIS, trust=lenient)), "ctr")
     assert row.control is not None
     assert row.treatment is not None
     assert row.control.count + row.treatment.count == 2_940

@@ -323,7 +323,7 @@ def test_20_ten_secondary_metrics_are_a_family_by_their_false_discoveries() -> N
         for name in ("numerator", "denominator", "pre_numerator", "pre_denominator"):
             table = _with(table, f"{name}_{number}", values.get(name, np.ones(3_000)))
         metrics.append(replace(DECLARED.metrics[1], name=f"clicked-{number}"))
-    analysis = replace(DECLARED, metrics=tuple(metrics))
+    analysis = replace(DECLARED, metrics=tuple(metrics), correction="benjamini-hochberg")
     family = [row for row in worlds.report(table, analysis).comparisons if row.role == "secondary"]
     alone = [_alone(table, analysis, row.metric).difference for row in family]
     raw = [row.p_value for row in alone if row]
