@@ -9,6 +9,7 @@ def application() -> typer.Typer:
         api_key,
         archive,
         bench,
+        cleaner_models,
         dead_letters,
         demo,
         doctor,
@@ -23,6 +24,7 @@ def application() -> typer.Typer:
         show,
         simulate,
         train,
+        train_cleaner,
         train_models,
         worker,
     )
@@ -39,11 +41,13 @@ def application() -> typer.Typer:
     app.add_typer(stack, name="stack")
     app.add_typer(dead_letters.app, name="dead-letters")
     app.add_typer(archive.app, name="archive")
+    models.app.add_typer(cleaner_models.app, name="cleaner")
     app.add_typer(models.app, name="models")
     app.add_typer(experiment.app, name="experiment")
     app.add_typer(api_key.app, name="api-key")
     app.add_typer(schemas.app, name="schemas")
     train_models.add_commands(train.app)
+    train.app.command("cleaner")(train_cleaner.cleaner)
     app.add_typer(train.app, name="train")
     app.command("evaluate")(evaluate.evaluate)
     app.command("demo")(demo.demo)
