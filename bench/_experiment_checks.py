@@ -1,4 +1,4 @@
-"""Calibration of the checks by arm and of novelty: alike is called alike, and what differs by day or arm is found."""
+"""Calibration of the checks by arm, of segments and of novelty: alike is called alike, and what differs is found."""
 
 from datetime import UTC, datetime
 from functools import cache
@@ -8,10 +8,13 @@ import numpy as np
 from scipy import stats
 
 from bench._experiment_calibration import Band, Study, at_least, at_most, attempt, coverage, false_positives
-from bench._experiment_worlds import Generator
+from bench._experiment_worlds import Generator, draw_readers
 from offline.experiments.balance import even_outcomes
+from offline.experiments.comparison import difference
 from offline.experiments.definition import Analysis, Count, Metric
 from offline.experiments.delivery import COLUMNS
+from offline.experiments.estimates import plain
+from offline.experiments.interaction import Effect, interaction
 from offline.experiments.moments import Floats, Moments, NotEnoughData
 from offline.experiments.novelty import Novelty, age_moments, novelty
 from offline.experiments.tally import Tally
@@ -60,6 +63,20 @@ def draw_novelty(drawn: Generator) -> dict[str, bool]:
     return found
 
 
+def draw_interaction(drawn: Generator) -> dict[str, bool]:
+    """Cold readers click less than warm ones, and the path lifts both alike: no difference between them."""
+    effects = {}
+    for cold, share in (("cold", 1.0), ("warm", 0.0)):
+        arms = [draw_readers(drawn, READERS, lift=lift, cold_share=share) for lift in (0.0, LIFT)]
+        effects[cold] = Effect(*(plain(Moments.of(arm.rows), ratio=True) for arm in arms))
+    apart = [difference(effect.control, effect.treatment) for effect in effects.values()]
+    z = (apart[0].value - apart[1].value) / np.hypot(apart[0].standard_error, apart[1].standard_error)
+    return {
+        "lifts compared: p < 0.05": interaction(effects["cold"], effects["warm"]).p_value < ALPHA,
+        "absolute effects compared: p < 0.05": bool(abs(z) > stats.norm.isf(ALPHA / 2)),
+    }
+
+
 def check_studies() -> list[Study]:
     """All of this file."""
     return [
@@ -72,6 +89,14 @@ def check_studies() -> list[Study]:
                 "outcomes as if they were readers: p < 0.05": Band("false positives", note="why readers are the unit"),
                 "5 points more are late: a warning": at_least(0.9, "detection"),
                 "2 % of clicks lost: found": at_least(0.9, "detection"),
+            },
+        ),
+        Study(
+            f"cold and warm readers, the same lift of {LIFT:.0%}",
+            draw_interaction,
+            {
+                "lifts compared: p < 0.05": false_positives(),
+                "absolute effects compared: p < 0.05": Band("false positives", note="why lifts are compared"),
             },
         ),
         Study(
