@@ -1,6 +1,6 @@
 """`keenstream evaluate`: policies and their rivals on held-out readers and later days."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ from keenstream.commands.console import JSON_OPTION, console, print_json, step_p
 from schemas.errors import UsageError
 
 if TYPE_CHECKING:
-    from offline.evaluate.evaluation import Evaluation, Write
+    from offline.evaluate.evaluation import Evaluation, Models, Write
     from offline.evaluate.policies import Writing
     from schemas.prompt import PromptVersion
 
@@ -25,7 +25,7 @@ def evaluate(
         Path | None, typer.Argument(help="Folder of `keenstream train prepare`; without it a world is simulated.")
     ] = None,
     model: Annotated[
-        list[str], typer.Option(help="NAME=FOLDER of a run or checkpoint, or NAME=FOLDER:examples-1 to say its prompt.")
+        list[str], typer.Option(help="NAME=FOLDER of a run or checkpoint; the same NAME again: another training of it.")
     ] = [],  # noqa: B006
     served: Annotated[
         list[str], typer.Option(help="NAME=HOST:PORT of a Triton; it says itself which prompt it reads.")
@@ -109,33 +109,32 @@ def _examples(given: Path | None, articles: Path | None, gap: float, readers: in
         yield folder
 
 
-def _models(
-    checkpoints: list[str], served: list[str], lists: list[str], writing: "Writing", device: str
-) -> dict[str, "Write"]:
+def _models(checkpoints: list[str], served: list[str], lists: list[str], writing: "Writing", device: str) -> "Models":
+    """A name that is given several times is one model, trained several times."""
     from offline.evaluate.policies import ask_served, of_checkpoint, of_file, read_completions
     from offline.evaluate.served_prompt import checkpoint_in
     from schemas.clients.triton import TritonStudent
 
-    found: dict[str, Write] = {}
-    for name, place in _named(checkpoints, "--model").items():
+    found: dict[str, list[Write]] = {}
+    for name, place in _named(checkpoints, "--model"):
         given, prompt = _with_prompt(place, ":")
         folder, own = checkpoint_in(given)
-        found[name] = partial(of_checkpoint, folder, prompt or own, device, writing)
-    for name, place in _named(served, "--served").items():
+        found.setdefault(name, []).append(partial(of_checkpoint, folder, prompt or own, device, writing))
+    for name, place in _named(served, "--served"):
         address, prompt = _with_prompt(place, "/")
         student = partial(TritonStudent, address, deadline_seconds=DEADLINE_SECONDS)
-        found[name] = partial(ask_served, student, prompt, writing)
-    for name, place in _named(lists, "--lists").items():
-        found[name] = partial(of_file, read_completions(Path(place)))
+        found.setdefault(name, []).append(partial(ask_served, student, prompt, writing))
+    for name, place in _named(lists, "--lists"):
+        found.setdefault(name, []).append(partial(of_file, read_completions(Path(place))))
     return found
 
 
-def _named(options: list[str], option: str) -> Mapping[str, str]:
+def _named(options: list[str], option: str) -> list[tuple[str, str]]:
     pairs = [text.partition("=") for text in options]
     for name, _, place in pairs:
         if not name or not place:
             raise UsageError(f"{option} {name}: write NAME=PLACE")
-    return {name: place for name, _, place in pairs}
+    return [(name, place) for name, _, place in pairs]
 
 
 def _with_prompt(place: str, mark: str) -> tuple[str, "PromptVersion | None"]:

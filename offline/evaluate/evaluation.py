@@ -8,12 +8,14 @@
 - Recall@K = found / positives; NDCG@K with the ideal of min(K, positives); MRR over the first 50 places.
 - All readers, cold ones (at most 3 signals) and warm ones apart; means with 95 % bootstrap intervals by reader, and
   differences and ratios paired by reader.
-- What is random (training of sequence models, sampled lists) is repeated by seed; a reader's score is the mean.
+- What is random (training of sequence models, sampled lists) is repeated by seed, and a model that was trained several
+  times is judged by all of its trainings; a reader's score is the mean.
 - The best baseline, with which lists are fused, and the weight of the lists beside it are chosen on validation readers,
   of whom nothing else is reported.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
@@ -54,7 +56,8 @@ SIGNALS_METRIC: Final = "recall_at_50"  # in which lists are compared with the r
 
 Write = Callable[[Sequence[HeldOutReader], int], Completions]  # readers, seed -> texts
 Step = Callable[[str], None]
-Answers = dict[str, list[list[Answer]]]  # by policy: one list of answers for each seed
+Models = Mapping[str, Sequence[Write]]  # by name: one for each training
+Answers = dict[str, list[list[Answer]]]  # by policy: one list of answers for each seed and training
 
 
 class EvaluationSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,12 +83,13 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     seeds: tuple[int, ...]
     best_baseline: str
     fused_weights: dict[str, float]  # of each model's lists beside the best baseline
+    trainings: dict[str, int]  # of each model: its score is the mean over them
     rows: tuple[PolicyRow, ...]
     differences: tuple[Difference, ...]
 
 
 def evaluate(
-    examples: Path, models: Mapping[str, Write], embedder: Embedder, settings: EvaluationSettings, step: Step
+    examples: Path, models: Models, embedder: Embedder, settings: EvaluationSettings, step: Step
 ) -> Evaluation:
     """Every baseline and every model on the held-out readers of the prepared folder `examples`."""
     manifest = read_manifest(examples)
@@ -94,15 +98,15 @@ def evaluate(
     answers = _baseline_answers(task, settings, step)
     names = tuple(answers)
     rewards = make_rewards(NewsIndex(task.news.pool, TextVectors(embedder))) if models else {}
-    for name, write in models.items():
+    for name, trainings in models.items():
         step(f"lists of {name}")
-        answers |= _model_answers(name, write, task, rewards, settings.seeds)
+        answers |= _model_answers(name, trainings, task, rewards, settings.seeds)
     best = _best_baseline(task, {name: answers[name] for name in names}, embedder, settings, step)
     weights = {}
-    for name, write in models.items():
+    for name, trainings in models.items():
         step(f"weight of {name} beside {best}")
-        weights[name] = _fused_weight(write, task, answers[best], embedder, settings, step)
-        answers[f"{name}{FUSED}"] = _fused(answers[name][0], answers[best], weights[name])
+        weights[name] = _fused_weight(trainings[0], task, answers[best], embedder, settings, step)
+        answers[f"{name}{FUSED}"] = _fused(answers[name], answers[best], weights[name])
     scores = _scores(task.readers, answers, task, embedder, settings, step)
     positives = sum(len(reader.positives) for reader in task.readers) / len(task.readers)
     return Evaluation(
@@ -117,6 +121,7 @@ def evaluate(
         seeds=settings.seeds,
         best_baseline=best,
         fused_weights=weights,
+        trainings={name: len(trainings) for name, trainings in models.items()},
         rows=tuple(policy_rows(scores, seed=settings.seeds[0])),
         differences=tuple(_differences(scores, names, list(models), best, settings.seeds[0])),
     )
@@ -140,22 +145,29 @@ def _baseline_answers(task: Task, settings: EvaluationSettings, step: Step) -> A
     return found
 
 
-def _model_answers(name: str, write: Write, task: Task, rewards: Mapping[str, Reward], seeds: Sequence[int]) -> Answers:
-    """N = 1, and best-of-N where several lists were written."""
-    found: Answers = {}
-    for seed in seeds:
-        completions = write(task.readers, seed)
-        if missing := [reader.user_id for reader in task.readers if not completions.get(reader.user_id)]:
-            raise UsageError(f"{name} has no list for {len(missing)} readers, {missing[0]} among them")
-        count = min(len(completions[reader.user_id]) for reader in task.readers)
-        if seed == seeds[0]:
-            found[name] = [first_lists(completions)]
-        if count == 1:
-            break
-        for n, answers in best_lists(completions, task.readers, rewards).items():
-            if n > 1:
-                found.setdefault(name + BEST_OF.format(n), []).append(answers)
+def _model_answers(
+    name: str, trainings: Sequence[Write], task: Task, rewards: Mapping[str, Reward], seeds: Sequence[int]
+) -> Answers:
+    """Of each training: N = 1, and best-of-N where several lists were written."""
+    found: Answers = {name: []}
+    for write in trainings:
+        for seed in seeds:
+            completions = _lists_of_all(name, write(task.readers, seed), task.readers)
+            if seed == seeds[0]:
+                found[name].append(first_lists(completions))
+            if min(map(len, completions.values())) == 1:
+                break
+            for n, answers in best_lists(completions, task.readers, rewards).items():
+                if n > 1:
+                    found.setdefault(name + BEST_OF.format(n), []).append(answers)
     return found
+
+
+def _lists_of_all(name: str, completions: Completions, readers: Sequence[HeldOutReader]) -> Completions:
+    """Of these readers and no others; UsageError when some have none."""
+    if missing := [reader.user_id for reader in readers if not completions.get(reader.user_id)]:
+        raise UsageError(f"{name} has no list for {len(missing)} readers, {missing[0]} among them")
+    return {reader.user_id: completions[reader.user_id] for reader in readers}
 
 
 def _best_baseline(task: Task, answers: Answers, embedder: Embedder, settings: EvaluationSettings, step: Step) -> str:
@@ -167,9 +179,12 @@ def _best_baseline(task: Task, answers: Answers, embedder: Embedder, settings: E
     return max(sorted(means), key=means.__getitem__)
 
 
-def _fused(lists: Sequence[Answer], baseline: Sequence[Sequence[Answer]], weight: float) -> list[list[Answer]]:
-    """For each seed of the baseline."""
-    return [fused_answers(_by_reader(lists), _by_reader(of_seed), weight) for of_seed in baseline]
+def _fused(
+    lists: Sequence[Sequence[Answer]], baseline: Sequence[Sequence[Answer]], weight: float
+) -> list[list[Answer]]:
+    """Each training of the model with each seed of the baseline."""
+    pairs = product(map(_by_reader, lists), map(_by_reader, baseline))
+    return [fused_answers(ours, theirs, weight) for ours, theirs in pairs]
 
 
 def _fused_weight(
@@ -186,7 +201,7 @@ def _fused_weight(
     if not known:
         return 1.0
     lists = first_lists({reader.user_id: completions[reader.user_id] for reader in known})
-    fused = {str(weight): _fused(lists, baseline, weight) for weight in FUSED_WEIGHTS}
+    fused = {str(weight): _fused([lists], baseline, weight) for weight in FUSED_WEIGHTS}
     scores = _scores(known, fused, task, embedder, settings, step)
     return max(FUSED_WEIGHTS, key=lambda weight: (values_of(scores[str(weight)], KEY_METRIC).mean(), -abs(weight - 1)))
 

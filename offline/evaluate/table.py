@@ -44,11 +44,13 @@ def told(evaluation: Evaluation) -> str:
     moment = datetime.fromtimestamp(evaluation.at_ms / 1000, UTC)
     weights = ", ".join(f"{name} {weight:g}" for name, weight in evaluation.fused_weights.items())
     fused = f"; weight of the lists beside it: {weights}" if weights else ""
+    repeated = [f"{name} was trained {count} times" for name, count in evaluation.trainings.items() if count > 1]
     return (
         f"{evaluation.readers:,} held-out readers with {evaluation.positives_per_reader} positives each "
         f"({evaluation.without_positives:,} had nothing to find), {evaluation.pool:,} articles alive at "
         f"{moment:%Y-%m-%d %H:%M} UTC, {len(evaluation.seeds)} seeds; means with half of their 95 % intervals. "
-        f"Best baseline, chosen on validation readers: {evaluation.best_baseline}{fused}."
+        f"Best baseline, chosen on validation readers: {evaluation.best_baseline}{fused}"
+        f"{'; '.join(['', *repeated])}."
     )
 
 

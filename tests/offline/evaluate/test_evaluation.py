@@ -13,7 +13,7 @@ from offline.evaluate.held_out import HeldOutReader
 from offline.evaluate.plots import write_plots
 from offline.evaluate.policies import Completions, Writing, best_lists, first_lists, of_served, read_completions
 from offline.evaluate.scores import by_policy, differences, policy_rows, score
-from offline.evaluate.table import groups, ranked, write_table
+from offline.evaluate.table import groups, ranked, told, write_table
 from offline.evaluate.task import alive_at, refuse_training_readers
 from offline.experiments.runners import RunnerSettings
 from offline.simulate import SimulationSettings, write_simulation
@@ -23,6 +23,7 @@ from schemas.article import Article
 from schemas.clients.memory_models import MemoryEmbedder, MemoryStudent
 from schemas.errors import UsageError
 from schemas.profile import latest_signals
+from schemas.queries import signals_as_queries
 
 SETTINGS = EvaluationSettings(seeds=(1, 2), sequences=None)
 POSITIVES = frozenset({"a", "b"})
@@ -51,7 +52,7 @@ def signals_then_noise(readers: Sequence[HeldOutReader], seed: int) -> Completio
 
 @pytest.fixture(scope="module")
 def evaluation(examples: Path) -> Evaluation:
-    return evaluate(examples, {"model": signals_then_noise}, MemoryEmbedder(), SETTINGS, quiet)
+    return evaluate(examples, {"model": [signals_then_noise]}, MemoryEmbedder(), SETTINGS, quiet)
 
 
 def test_every_policy_is_judged_on_the_same_held_out_readers(examples: Path, evaluation: Evaluation) -> None:
@@ -103,8 +104,22 @@ def test_groups_that_are_everybody_are_shown_once(evaluation: Evaluation) -> Non
 
 
 def test_an_evaluation_repeats(examples: Path, evaluation: Evaluation) -> None:
-    again = evaluate(examples, {"model": signals_then_noise}, MemoryEmbedder(), SETTINGS, quiet)
+    again = evaluate(examples, {"model": [signals_then_noise]}, MemoryEmbedder(), SETTINGS, quiet)
     assert msgspec.json.encode(again) == msgspec.json.encode(evaluation)
+
+
+def test_a_model_that_was_trained_twice_has_the_mean_of_both(examples: Path, evaluation: Evaluation) -> None:
+    def copying(readers: Sequence[HeldOutReader], seed: int) -> Completions:
+        return {row.user_id: ("; ".join(signals_as_queries(row.profile, limit=5)),) for row in readers}
+
+    def nothing(readers: Sequence[HeldOutReader], seed: int) -> Completions:
+        return {row.user_id: ("zzz qqq",) for row in readers}
+
+    found = evaluate(examples, {"twice": [copying, nothing], "never": [nothing]}, MemoryEmbedder(), SETTINGS, quiet)
+    means = {row.policy: row.metrics["recall_at_50"].mean for row in found.rows if row.group == "all"}
+    assert means["twice"] == pytest.approx((means["own signals (5)"] + means["never"]) / 2)
+    assert found.trainings == {"twice": 2, "never": 1}
+    assert "twice was trained 2 times." in told(found)
 
 
 def test_plots_are_written(evaluation: Evaluation, tmp_path: Path) -> None:
@@ -121,7 +136,7 @@ def test_training_readers_are_refused(examples: Path) -> None:
 
 def test_a_model_without_lists_for_all_is_refused(examples: Path) -> None:
     with pytest.raises(UsageError, match="short has no list for"):
-        evaluate(examples, {"short": lambda readers, seed: {}}, MemoryEmbedder(), SETTINGS, quiet)
+        evaluate(examples, {"short": [lambda readers, seed: {}]}, MemoryEmbedder(), SETTINGS, quiet)
 
 
 def test_alive_is_fresh_published_and_not_expired() -> None:
