@@ -214,7 +214,7 @@ def test_08_readers_of_two_arms_are_in_no_metric_and_are_counted() -> None:
 
 
 def test_09_a_ramp_is_analysed_by_phase() -> None:
-    """Few cold readers in the treatment of the first phase: too small a stratum must not join the other phase."""
+    """Few cold readers in the treatment of the first phase: they must not join the other, larger phase."""
     phases = (
         Phase(starts_at=START, weights={"control": 0.97, "treatment": 0.03}),
         Phase(starts_at=START + timedelta(days=7), weights=HALVES),
@@ -222,7 +222,7 @@ def test_09_a_ramp_is_analysed_by_phase() -> None:
     analysis = replace(ANALYSIS, experiment=replace(EXPERIMENT, phases=phases))
     logs = [
         make_log(9, 4_000, treated=0.03, lift=0.1),
-        make_log(10, 4_000, lift=0.1, base=0.4, phase=1, first_day=7),
+        make_log(10, 5_000, lift=0.1, base=0.4, phase=1, first_day=7),
     ]
     both = tuple(pa.concat_tables(list(tables)) for tables in zip(*logs, strict=True))
     shown = [both[0].filter(pa.array(arm_rows(both[0], arm))) for arm in ("control", "treatment")]
