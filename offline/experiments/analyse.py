@@ -17,7 +17,6 @@ from offline.experiments.delivery import arrival_column
 from offline.experiments.job import build_pipeline
 from offline.experiments.log_columns import Column, Kind, covariate_columns, log_columns
 from offline.experiments.log_files import Part, Slice, cut_files, find_files, make_parts
-from offline.experiments.page import write_report
 from offline.experiments.plan import Plan, buckets_for
 from offline.experiments.quarantine import FOLDER
 from offline.experiments.report import LogInput, Report, build_report
@@ -47,6 +46,8 @@ def analyse(
 
     The same log and analysis give the same bytes. Raises UsageError for files, columns and settings that are wrong.
     """
+    from offline.experiments.page import write_report  # with matplotlib, that only this needs
+
     totals, given = _add_up(analysis, log, out, now_ms, settings, progress)
     report = build_report(totals.tally, analysis, totals.log, watermark_ms=totals.watermark_ms, given=given)
     write_report(report, out)

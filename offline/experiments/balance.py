@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import msgspec
-from scipy import stats
+import scipy  # its parts load when they are used, and no worker uses them
 
 from offline.experiments.check import Check, Status
 from offline.experiments.comparison import difference
@@ -91,7 +91,7 @@ def _even(name: str, parts: Mapping[str, int], wholes: Mapping[str, int]) -> Che
     rest = {arm: wholes[arm] - parts[arm] for arm in parts}
     if not sum(parts.values()) or not sum(rest.values()) or not all(wholes.values()):
         return Check(name=name, status="passed", sentence="the same in every arm")
-    p_value = float(stats.chi2_contingency([list(parts.values()), list(rest.values())]).pvalue)
+    p_value = float(scipy.stats.chi2_contingency([list(parts.values()), list(rest.values())]).pvalue)
     shares = ", ".join(f"{arm} {part / wholes[arm]:.2%}" for arm, part in parts.items())
     return Check(name=name, status="passed", sentence=f"{shares}; p = {p_value:.2g}", value=p_value)
 

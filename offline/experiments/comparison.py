@@ -4,7 +4,7 @@ import math
 from typing import Literal
 
 import msgspec
-from scipy import stats
+import scipy  # its parts load when they are used, and no worker uses them
 
 from offline.experiments.estimates import Estimate
 from offline.experiments.moments import NotEnoughData
@@ -56,13 +56,13 @@ def difference(control: Estimate, treatment: Estimate, *, alpha: float = 0.05) -
     error = _standard_error(control, treatment)
     degrees = _degrees(control, treatment)
     value = treatment.value - control.value
-    reach = float(stats.t.ppf(1 - alpha / 2, degrees)) * error
+    reach = float(scipy.stats.t.ppf(1 - alpha / 2, degrees)) * error
     return Difference(
         value=value,
         standard_error=error,
         degrees=degrees,
         interval=Interval(value - reach, value + reach),
-        p_value=float(2 * stats.t.sf(abs(value) / error, degrees)),
+        p_value=float(2 * scipy.stats.t.sf(abs(value) / error, degrees)),
     )
 
 
@@ -75,7 +75,7 @@ def relative_lift(
     (1954), exact for normal means. The p-value belongs to `difference`: one test, two scales.
     """
     pair = _against(control, treatment)
-    quantile = float(stats.t.ppf(1 - alpha / 2, _degrees(control, treatment)))
+    quantile = float(scipy.stats.t.ppf(1 - alpha / 2, _degrees(control, treatment)))
     ends = _log_ratio_ends if method == "log-ratio" else _fieller_ends
     low, high = ends(pair, quantile)
     return Lift(value=pair.treatment / pair.control - 1, interval=Interval(low - 1, high - 1), method=method)
@@ -103,7 +103,7 @@ def non_inferiority(
     if error == 0 or control.value <= 0:
         raise NotEnoughData("no variation, or a control mean that is not positive")
     degrees = _degrees(control, treatment)
-    p_value = float(stats.t.sf(side * (treatment.value - kept * control.value) / error, degrees))
+    p_value = float(scipy.stats.t.sf(side * (treatment.value - kept * control.value) / error, degrees))
     ends = relative_lift(control, treatment, alpha=2 * alpha, method="fieller").interval
     worst = ends.low if higher_is_better else ends.high
     return NonInferiority(margin=margin, low=worst, p_value=p_value, holds=p_value < alpha)

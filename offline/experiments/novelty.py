@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 import numpy as np
-from scipy import stats
+import scipy  # its parts load when they are used, and no worker uses them
 
 from offline.experiments.comparison import Interval
 from offline.experiments.definition import Analysis, Metric
@@ -72,7 +72,7 @@ def _novelty(ages: dict[str, Moments], metric: Metric, arms: tuple[str, str], al
         raise NotEnoughData(f"readers were followed for fewer than {MIN_AGES} days")
     if not np.all(np.diag(covariance) > 0):
         raise NotEnoughData(f"{metric.name} does not vary on some day")
-    z = float(stats.norm.ppf(1 - alpha / 2))
+    z = float(scipy.stats.norm.ppf(1 - alpha / 2))
     weights = _slope_weights(len(effects))
     slope, error = float(weights @ effects), float(np.sqrt(weights @ covariance @ weights))
     errors = np.sqrt(np.diag(covariance))
@@ -85,7 +85,7 @@ def _novelty(ages: dict[str, Moments], metric: Metric, arms: tuple[str, str], al
         points=points,
         slope=slope,
         slope_interval=Interval(slope - z * error, slope + z * error),
-        slope_p_value=float(2 * stats.norm.sf(abs(slope) / error)),
+        slope_p_value=float(2 * scipy.stats.norm.sf(abs(slope) / error)),
     )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any, Final, Literal
 
 import msgspec
-from scipy import stats
+import scipy  # its parts load when they are used, and no worker uses them
 
 from offline.experiments.comparison import Interval
 from offline.experiments.moments import NotEnoughData
@@ -77,7 +77,7 @@ def ratio(sums: PlaceSums, numerator: Column, denominator: Column, *, alpha: flo
     error = math.sqrt(max(0.0, squares) * sums.readers / (sums.readers - 1)) / sums.totals[below]
     if error == 0:
         return Ratio(value=value)
-    reach = float(stats.norm.ppf(1 - alpha / 2)) * error
+    reach = float(scipy.stats.norm.ppf(1 - alpha / 2)) * error
     return Ratio(value=value, interval=Interval(max(0.0, value - reach), min(1.0, value + reach)))
 
 

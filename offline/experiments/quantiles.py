@@ -6,7 +6,7 @@ from typing import Final, Self
 
 import msgspec
 import numpy as np
-from scipy import stats
+import scipy  # its parts load when they are used, and no worker uses them
 
 from offline.experiments.comparison import Interval
 from offline.experiments.moments import Floats, NotEnoughData
@@ -62,7 +62,7 @@ class QuantileSketch:
         count = self.count
         if count * min(quantile, 1 - quantile) < MIN_TAIL_USERS:
             raise NotEnoughData(f"{count} users are too few for the {quantile:g} quantile")
-        score = float(stats.norm.ppf(1 - alpha / 2))
+        score = float(scipy.stats.norm.ppf(1 - alpha / 2))
         reach = score * math.sqrt(quantile * (1 - quantile) / count)
         value, low, high = self._values(np.clip([quantile, quantile - reach, quantile + reach], 0, 1))
         return QuantileEstimate(

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 import numpy as np
-from scipy import special, stats
+import scipy  # its parts load when they are used, and no worker uses them
 
 from offline.experiments.moments import NotEnoughData
 
@@ -28,7 +28,7 @@ def chi_square(counts: Mapping[str, int], weights: Mapping[str, float]) -> Sampl
         return SampleRatio(counts=dict(counts), expected=expected, p_value=0.0)
     if min(expected[arm] for arm in arms) < MIN_EXPECTED:
         raise NotEnoughData(f"an arm expects fewer than {MIN_EXPECTED:g} users")
-    found = stats.chisquare([counts.get(arm, 0) for arm in arms], [expected[arm] for arm in arms])
+    found = scipy.stats.chisquare([counts.get(arm, 0) for arm in arms], [expected[arm] for arm in arms])
     return SampleRatio(counts=dict(counts), expected=expected, p_value=float(found.pvalue))
 
 
@@ -55,8 +55,8 @@ def log_bayes_factor(counts: Iterable[float], shares: Iterable[float], prior_use
     """log of Dirichlet-multinomial by multinomial likelihood; both arguments [arms]."""
     seen, theta = np.asarray(list(counts)), np.asarray(list(shares))
     prior = prior_users * theta
-    gained = special.gammaln(prior + seen) - special.gammaln(prior) - seen * np.log(theta)
-    return float(special.gammaln(prior_users) - special.gammaln(prior_users + seen.sum()) + gained.sum())
+    gained = scipy.special.gammaln(prior + seen) - scipy.special.gammaln(prior) - seen * np.log(theta)
+    return float(scipy.special.gammaln(prior_users) - scipy.special.gammaln(prior_users + seen.sum()) + gained.sum())
 
 
 def _expected(counts: Mapping[str, int], weights: Mapping[str, float]) -> dict[str, float]:
