@@ -153,7 +153,7 @@ def _tally(analysis: "Analysis", log: Path, settings: "RunnerSettings") -> "Tall
 def _power_sentence(row: "PowerReport") -> str:
     parts = [
         f"{row.arm}: {row.users_needed:,} readers in both arms find a lift of {row.lift:.1%} of {row.metric} "
-        f"with a chance of {row.power:.0%}"
+        f"with a chance of {row.power:.0%} ({row.decision} at {1 - row.alpha:.3g})"
     ]
     if row.users is not None and row.detectable_lift is not None and row.power_so_far is not None:
         parts.append(

@@ -17,6 +17,7 @@ from offline.experiments.comparison import (
 from offline.experiments.definition import Analysis, Metric
 from offline.experiments.estimates import Estimate
 from offline.experiments.interaction import Effect, Interaction, interaction
+from offline.experiments.looking import chance_to_decide
 from offline.experiments.moments import NotEnoughData
 from offline.experiments.multiplicity import Adjusted, adjust, bonferroni
 from offline.experiments.path import Decided, decide, primary
@@ -159,7 +160,7 @@ def _compare(tally: Tally, analysis: Analysis, number: int, arm: str, wanted: Wa
         belief=_or_missing(lambda: _belief(pair, found), missing) if lift else None,
         non_inferiority=_or_missing(lambda: _guardrail(pair, metric, analysis.alpha), missing),
         decided=decide(tally, analysis, arm, pair) if metric.role == "primary" else None,
-        detectable_lift=_or_missing(lambda: _detectable(pair, analysis.alpha), missing),
+        detectable_lift=_or_missing(lambda: _detectable(pair, metric, analysis), missing),
         capped_share=total.capped[number] / max(1, total.moments[number].count),
         missing="; ".join(missing),
     )
@@ -196,9 +197,12 @@ def _guardrail(pair: Pair, metric: Metric, alpha: float) -> NonInferiority | Non
     )
 
 
-def _detectable(pair: Pair, alpha: float) -> float:
+def _detectable(pair: Pair, metric: Metric, analysis: Analysis) -> float:
+    """Of the primary metric by the declared way of looking, of all others at one look."""
     users = pair.control.count + pair.treatment.count
-    return detectable_lift(pair.control, users=users, treatment_share=pair.treatment.count / users, alpha=alpha)
+    share = pair.treatment.count / users
+    chance = chance_to_decide(analysis) if metric.role == "primary" else None
+    return detectable_lift(pair.control, users=users, treatment_share=share, alpha=analysis.alpha, chance=chance)
 
 
 def _of_segment(name: str) -> Wanted:

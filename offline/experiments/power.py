@@ -3,40 +3,53 @@
 import math
 from typing import Final
 
-from scipy import optimize, stats
+from scipy import optimize
 
 from offline.experiments.estimates import Estimate
+from offline.experiments.looking import Chance, at_the_end
 from offline.experiments.moments import NotEnoughData
 
 _MOST_USERS: Final = 10**12
 
 
 def power_of(
-    control: Estimate, *, lift: float, users: float, treatment_share: float = 0.5, alpha: float = 0.05
+    control: Estimate,
+    *,
+    lift: float,
+    users: float,
+    treatment_share: float = 0.5,
+    alpha: float = 0.05,
+    chance: Chance | None = None,
 ) -> float:
     """The chance that Welch's test finds a relative `lift` with `users` in both arms, as variable as the control's.
 
-    The normal limit of the t test's power (Cohen 1988, 2.4): experiments have hundreds of users or more.
+    `chance` instead of `alpha`: of another way of looking than once at the end (looking.py).
     """
     per_user = control.variance * control.count
     below, above = users * (1 - treatment_share), users * treatment_share
     if min(below, above) < 2 or per_user <= 0 or control.unadjusted == 0:
         raise NotEnoughData("fewer than two users in an arm, no variation, or a control mean of zero")
     error = math.sqrt(per_user / below + per_user / above)
-    distance, critical = lift * abs(control.unadjusted) / error, float(stats.norm.ppf(1 - alpha / 2))
-    return float(stats.norm.sf(critical - distance) + stats.norm.cdf(-critical - distance))
+    return (chance or at_the_end(alpha))(users, lift * abs(control.unadjusted) / error)
 
 
 def users_needed(
-    control: Estimate, *, lift: float, power: float = 0.8, treatment_share: float = 0.5, alpha: float = 0.05
+    control: Estimate,
+    *,
+    lift: float,
+    power: float = 0.8,
+    treatment_share: float = 0.5,
+    alpha: float = 0.05,
+    chance: Chance | None = None,
 ) -> int:
     """Users in both arms for `power` at a relative `lift`."""
     if lift == 0:
         raise NotEnoughData("no number of users finds an effect of zero")
 
     def short(log_users: float) -> float:
-        share = {"treatment_share": treatment_share, "alpha": alpha}
-        return power_of(control, lift=lift, users=math.exp(log_users), **share) - power
+        at = math.exp(log_users)
+        found = power_of(control, lift=lift, users=at, treatment_share=treatment_share, alpha=alpha, chance=chance)
+        return found - power
 
     fewest = math.log(4 / min(treatment_share, 1 - treatment_share))
     if short(fewest) >= 0:
@@ -45,13 +58,19 @@ def users_needed(
 
 
 def detectable_lift(
-    control: Estimate, *, users: int, power: float = 0.8, treatment_share: float = 0.5, alpha: float = 0.05
+    control: Estimate,
+    *,
+    users: int,
+    power: float = 0.8,
+    treatment_share: float = 0.5,
+    alpha: float = 0.05,
+    chance: Chance | None = None,
 ) -> float:
     """The smallest relative lift found with `power` by `users` in both arms (MDE)."""
 
     def short(lift: float) -> float:
-        share = {"treatment_share": treatment_share, "alpha": alpha}
-        return power_of(control, lift=lift, users=users, **share) - power
+        found = power_of(control, lift=lift, users=users, treatment_share=treatment_share, alpha=alpha, chance=chance)
+        return found - power
 
     widest = 1.0
     while short(widest) < 0:

@@ -4,6 +4,8 @@ import msgspec
 
 from offline.experiments.definition import Analysis
 from offline.experiments.estimates import Estimate
+from offline.experiments.looking import Chance, chance_to_decide
+from offline.experiments.metric_rows import primary_alpha
 from offline.experiments.moments import NotEnoughData
 from offline.experiments.path import primary
 from offline.experiments.power import days_needed, detectable_lift, power_of, users_needed
@@ -17,7 +19,8 @@ class PowerReport(msgspec.Struct, frozen=True, kw_only=True):
 
     metric: str
     arm: str
-    alpha: float
+    alpha: float  # of this arm: arms share the analysis' alpha
+    decision: str  # the declared way of looking, which the figures are of
     power: float  # wanted
     lift: float  # to be found
     control_mean: float
@@ -41,13 +44,17 @@ def power_from_guess(
     if variance <= 0 or mean == 0 or lift == 0:
         raise UsageError("--variance must be above 0, --mean and --lift not 0")
     control = Estimate(value=mean, variance=variance / 2, count=2, unadjusted=mean)
-    found = []
+    found, chance = [], _chance(analysis)
     for arm in analysis.arms[1:]:
         share = treatment_share(analysis, arm)
-        needed = users_needed(control, lift=lift, power=power, treatment_share=share, alpha=analysis.alpha)
+        needed = users_needed(control, lift=lift, power=power, treatment_share=share, chance=chance)
         days = days_needed(needed, [daily_users]) if daily_users is not None else None
         found.append(_report(analysis, arm, lift, power, mean, needed, days_still_needed=days))
     return found
+
+
+def _chance(analysis: Analysis) -> Chance:
+    return chance_to_decide(msgspec.structs.replace(analysis, alpha=primary_alpha(analysis)))
 
 
 def treatment_share(analysis: Analysis, arm: str) -> float:
@@ -67,7 +74,8 @@ def _of_arm(tally: Tally, analysis: Analysis, arm: str, lift: float, power: floa
     if pair.control.variance <= 0:
         raise NotEnoughData(f"{analysis.metrics[number].name} does not vary among the readers of {analysis.control}")
     users = pair.control.count + pair.treatment.count
-    needed = users_needed(pair.control, lift=lift, power=power, treatment_share=share, alpha=analysis.alpha)
+    chance = _chance(analysis)
+    needed = users_needed(pair.control, lift=lift, power=power, treatment_share=share, chance=chance)
     by_day = new_readers(tally, analysis, arm)
     total = days_needed(needed, by_day)
     return _report(
@@ -78,10 +86,8 @@ def _of_arm(tally: Tally, analysis: Analysis, arm: str, lift: float, power: floa
         pair.control.unadjusted,
         needed,
         users=users,
-        detectable_lift=detectable_lift(
-            pair.control, users=users, power=power, treatment_share=share, alpha=analysis.alpha
-        ),
-        power_so_far=power_of(pair.control, lift=lift, users=users, treatment_share=share, alpha=analysis.alpha),
+        detectable_lift=detectable_lift(pair.control, users=users, power=power, treatment_share=share, chance=chance),
+        power_so_far=power_of(pair.control, lift=lift, users=users, treatment_share=share, chance=chance),
         days=len(by_day),
         days_still_needed=None if total is None else max(0, total - len(by_day)),
     )
@@ -104,7 +110,8 @@ def _report(
         {
             "metric": analysis.metrics[primary(analysis)].name,
             "arm": arm,
-            "alpha": analysis.alpha,
+            "alpha": primary_alpha(analysis),
+            "decision": analysis.decision,
             "power": power,
             "lift": lift,
             "control_mean": mean,

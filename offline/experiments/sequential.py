@@ -53,18 +53,31 @@ def boundaries(
     return found
 
 
+def chance_of_stopping(fractions: Sequence[float], bounds: Sequence[float], drift: float) -> float:
+    """That |z| is beyond its bound at one of the looks, when z has the mean `drift` at the fraction 1 (the effect by
+    its error there): the power of a design, by the same recursion."""
+    walk = _Walk(drift)
+    stopped = 0.0
+    for fraction, bound in zip(fractions, bounds, strict=True):
+        walk.advance(fraction)
+        stopped += walk.leave(bound)
+    return stopped
+
+
 class _Walk:
     """Brownian motion on [0, 1], stopped when it leaves the bounds: its density at Gauss-Legendre nodes within them.
 
     The bounds cut the density off; nodes between them keep the quadrature exact where a fixed grid would not be.
     """
 
-    def __init__(self) -> None:
-        self._time = self._spread = 0.0
+    def __init__(self, drift: float = 0.0) -> None:
+        self._drift = drift
+        self._time = self._spread = self._shift = 0.0
         self._nodes: Floats = np.zeros(1)
         self._mass: Floats = np.ones(1)  # at each node, its quadrature weight included
 
     def advance(self, time: float) -> None:
+        self._shift = self._drift * (time - self._time)
         self._spread, self._time = math.sqrt(time - self._time), time
 
     def stop(self, alpha: float) -> float:
@@ -75,15 +88,23 @@ class _Walk:
         self._keep(bound * scale)
         return bound
 
+    def leave(self, bound: float) -> float:
+        """What is beyond the bound on |z| now, and gone with it."""
+        scaled = bound * math.sqrt(self._time)
+        out = self._outside(scaled)
+        self._keep(scaled)
+        return out
+
     def _outside(self, bound: float) -> float:
-        above, below = (bound - self._nodes) / self._spread, (-bound - self._nodes) / self._spread
+        centre = self._nodes + self._shift
+        above, below = (bound - centre) / self._spread, (-bound - centre) / self._spread
         return float(self._mass @ (special.ndtr(-above) + special.ndtr(below)))
 
     def _keep(self, bound: float) -> None:
         spreads = 2 * bound / self._spread
         roots, weights = _legendre(_FEWEST_NODES * (1 + math.ceil(_NODES_PER_SPREAD * spreads / _FEWEST_NODES)))
         nodes = bound * roots
-        steps = (nodes[:, None] - self._nodes[None, :]) / self._spread
+        steps = (nodes[:, None] - self._nodes[None, :] - self._shift) / self._spread
         density = np.exp(-(steps**2) / 2) @ self._mass / (self._spread * math.sqrt(2 * math.pi))
         self._nodes, self._mass = nodes, density * bound * weights
 

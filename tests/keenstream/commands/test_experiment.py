@@ -142,7 +142,12 @@ def test_power_from_a_log_and_from_a_guess(config: Path, log: Path) -> None:
     assert seen["metric"] == "ctr"
     assert seen["users_needed"] > seen["users"] > 0
     assert 0 < seen["power_so_far"] < 0.8
-    guessed = run("power", config, "--mean", 0.1, "--variance", 0.09, "--lift", 0.02, "--daily-users", 5000)
+    guess = ("--mean", 0.1, "--variance", 0.09, "--lift", 0.02, "--daily-users", 5000)
+    (always,) = json.loads(run("power", config, *guess, "--json"))
+    assert always["decision"] == "confidence-sequence"
+    assert 2 * 706_398 < always["users_needed"] < 3 * 706_398  # looking at any time has its price
+    config.write_text('decision = "fixed"\n' + config.read_text())
+    guessed = run("power", config, *guess)
     assert "706,398 readers" in guessed  # 2 (1.96 + 0.84)^2 2 variance / (lift mean)^2
     assert "142 more days" in guessed
 

@@ -1,5 +1,6 @@
 """Families of comparisons, beliefs, and the size of an experiment."""
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -8,11 +9,14 @@ from scipy import stats
 from statsmodels.stats.power import NormalIndPower
 
 from offline.experiments.bayes import belief
-from offline.experiments.definition import Correction
+from offline.experiments.definition import Correction, Decision
 from offline.experiments.estimates import Estimate
+from offline.experiments.looking import chance_to_decide
 from offline.experiments.moments import NotEnoughData
 from offline.experiments.multiplicity import adjust
 from offline.experiments.power import days_needed, detectable_lift, power_of, users_needed
+from offline.experiments.sequential import boundaries, confidence_sequence
+from tests.offline.experiments.log_rows import ANALYSIS
 
 p_values = st.lists(st.floats(min_value=0, max_value=1), min_size=1, max_size=12)
 
@@ -63,6 +67,20 @@ def test_power_by_simulation() -> None:
     runs = [drawn.normal([[0.4], [0.44]], 0.5, size=(2, 1_000)) for _ in range(2_000)]
     found = np.mean([stats.ttest_ind(*run, equal_var=False).pvalue < 0.05 for run in runs])
     assert power_of(CONTROL, lift=0.1, users=2_000) == pytest.approx(found, abs=0.03)
+
+
+@pytest.mark.parametrize("decision", ["group-sequential", "confidence-sequence"])
+def test_power_of_looking_daily_by_simulation(decision: Decision) -> None:
+    """Brownian paths with the drift of the lift, looked at on 14 days."""
+    users, times = 3_000, np.arange(1, 15) / 14
+    drift = 0.1 * CONTROL.value / (0.25 * 4 / users) ** 0.5
+    steps = np.random.default_rng(7).normal(drift / 14, 14**-0.5, size=(20_000, 14))
+    scores = np.abs(np.cumsum(steps, axis=1) / np.sqrt(times))
+    always = [confidence_sequence(0, 1, round(users * time), tuned_for=users).high for time in times]
+    bounds = boundaries(list(times)) if decision == "group-sequential" else always
+    chance = chance_to_decide(msgspec.structs.replace(ANALYSIS, decision=decision, expected_users=users))
+    found = (scores > bounds).any(axis=1).mean()
+    assert power_of(CONTROL, lift=0.1, users=users, chance=chance) == pytest.approx(found, abs=0.01)
 
 
 def test_days_go_on_at_the_last_rate() -> None:
