@@ -38,19 +38,20 @@ def cleaner(
 
     Example: `keenstream train cleaner world labels.jsonl --out runs/cleaner`
     """
-    import msgspec
+    from offline.training.cleaner import read_scores
+    from offline.training.job import TrainingJob, run_job
 
-    from offline.training.cleaner import CleanerSettings, read_scores, train_cleaner
-    from offline.training.labels import load_labels
-    from offline.training.trainer_arguments import check_device
-
-    check_device(device)
-    settings = CleanerSettings(most_wrong=most_wrong)
-    if steps:
-        settings = msgspec.structs.replace(settings, steps=steps)
+    job = TrainingJob(
+        kind="cleaner",
+        folder=str(out),
+        labels=tuple(str(path) for path in labels),
+        base=base,
+        device=device,
+        steps=steps,
+        most_wrong=most_wrong,
+    )
     with training_session(device, minutes) as session:
-        session.tell("reading the labels")
-        manifest = train_cleaner(out, load_labels(labels), settings, session, base=base)
+        manifest = run_job(job, session)
     if as_json:
         print_json({"run": manifest, "scores": read_scores(out)})
     else:

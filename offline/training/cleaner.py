@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from offline.training.bases import Base, base_sha256
 from offline.training.cleaner_scores import (
@@ -13,6 +14,7 @@ from offline.training.cleaner_scores import (
     CLEANER,
     RULES,
     CleanerScore,
+    Flags,
     best_threshold,
     dropped_by_rules,
     score_cleaners,
@@ -34,20 +36,22 @@ from schemas.config import Profiles
 
 SCORES: Final = "scores.json"
 JUDGED: Final = "judged.jsonl"
-UNFAMILIAR_JUDGED: Final = 2_000  # such texts, of other words than those trained on, that the threshold must keep
 MOST_JUDGED: Final = 500  # held-out texts whose probabilities are kept, for the checks of a release
+
+Probabilities = NDArray[np.float64]
 
 
 class CleanerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """The project's own: the paper states none. Chosen on validation readers."""
 
-    steps: int = 500
+    steps: int = 250
     batch: int = 64
     learning_rate: float = 1e-3
     weight_decay: float = 0.05
-    checkpoint_every: int = 100
-    measure_every: int = 100
+    checkpoint_every: int = 50
+    measure_every: int = 50
     unfamiliar: float = 1.0  # texts of unknown words to be kept, for each distinct text of the labels
+    unfamiliar_judged: int = 2_000  # such texts, of words that are in no trained one, that bound the threshold
     most_wrong: float = 0.01  # of what is to be kept and passes the rules, the share that may go (validation readers)
     languages: tuple[str, ...] = Profiles().languages  # of the rules
     seed: int = 7
@@ -105,26 +109,26 @@ class _Judge:
         passed = ~dropped_by_rules(labels.validation, settings.languages)  # what it will be asked about
         self._validation = [row for row, asked in zip(labels.validation, passed, strict=True) if asked]
         words = words_for(known_words(), validation=True)
-        self._unfamiliar = unfamiliar_texts(words, UNFAMILIAR_JUDGED if settings.unfamiliar else 0, seed=settings.seed)
+        self._unfamiliar = unfamiliar_texts(words, settings.unfamiliar_judged, seed=settings.seed)
 
     def measure(self, model: Any) -> dict[str, float]:
         """Share of the validation readers' noise that it finds with the threshold it would get now."""
-        noise, wanted = self._noise(model, self._validation), _wanted(self._validation)
-        found = noise[wanted] >= self._threshold(model)
-        return {"validation_noise_found": float(found.mean())} if found.size else {}
+        threshold, found = self._threshold(model)
+        return {"validation_noise_found": float((found >= threshold).mean())} if found.size else {}
 
-    def _threshold(self, model: Any) -> float:
-        """At most the allowed share is dropped of what validation readers keep, and of what is like no label."""
-        groups = [self._validation, [row for row in self._validation if row.dropped] + self._unfamiliar]
-        return max(
-            best_threshold(self._noise(model, rows), _wanted(rows), self._settings.most_wrong)
-            for rows in groups
-            if rows
-        )
+    def _threshold(self, model: Any) -> tuple[float, Probabilities]:
+        """At most the allowed share is dropped of what validation readers keep, and of what is like no label. Beside it
+        the probabilities of the validation readers' noise."""
+        rows = [*self._validation, *self._unfamiliar]
+        noise, wanted = self._noise(model, rows), _wanted(rows)
+        labelled = np.arange(len(rows)) < len(self._validation)
+        groups = [group for group in (labelled, wanted | ~labelled) if group.any()]
+        limits = [best_threshold(noise[group], wanted[group], self._settings.most_wrong) for group in groups]
+        return max(limits), noise[wanted]
 
     def conclude(self, model: Any) -> dict[str, float]:
         """Set the model's threshold and score it; the scores for the manifest."""
-        threshold = self._threshold(model)
+        threshold, _ = self._threshold(model)
         set_threshold(model, threshold)
         scores = self.held_out(model)
         write_whole(self._folder / SCORES, msgspec.json.format(msgspec.json.encode(scores), indent=2) + b"\n")
@@ -139,13 +143,13 @@ class _Judge:
         systems = {RULES: rules, CLEANER: cleaner, BOTH: rules | cleaner}
         return score_cleaners(rows, systems, {row.text for row in self._labels.training}, seed=settings.seed)
 
-    def _noise(self, model: Any, rows: Sequence[Label]) -> "np.ndarray[Any, np.dtype[np.float64]]":
+    def _noise(self, model: Any, rows: Sequence[Label]) -> Probabilities:
         """Each distinct text is judged once: readers' texts repeat."""
         texts, place = np.unique([row.text for row in rows], return_inverse=True)
         return noise_probabilities(model, self._tokenizer, texts.tolist())[place]
 
 
-def _wanted(rows: Sequence[Label]) -> "np.ndarray[Any, np.dtype[np.bool_]]":
+def _wanted(rows: Sequence[Label]) -> Flags:
     return np.array([row.dropped for row in rows], dtype=np.bool_)
 
 

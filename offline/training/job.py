@@ -26,7 +26,7 @@ from schemas.errors import KeenstreamError, UsageError
 from schemas.secret import Secret
 
 JUDGE_KEY = "KEENSTREAM_JUDGE_KEY"  # the environment's name of the key of an LLM judge
-JobKind = Literal["warm-start", "teacher", "student"]
+JobKind = Literal["cleaner", "warm-start", "teacher", "student"]
 
 
 class TrainingJob(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,8 +34,10 @@ class TrainingJob(msgspec.Struct, frozen=True, kw_only=True):
 
     kind: JobKind
     folder: str  # of the run
-    examples: str  # from `keenstream train prepare`
-    home: str  # where models are built (KEENSTREAM_HOME)
+    examples: str = ""  # from `keenstream train prepare`; a cleaner has labels instead
+    home: str = ""  # where models are built (KEENSTREAM_HOME); a cleaner needs none
+    labels: tuple[str, ...] = ()  # of a cleaner: files and simulated folders
+    most_wrong: float = 0.01  # of what a cleaner's labels keep, the share that it may drop
     size: str = "laptop"
     device: str = "cpu"
     base: str = ""  # model to start from; "" = the size's own, or the pruned teacher
@@ -61,6 +63,8 @@ def run_job(job: TrainingJob, session: Session) -> RunManifest:
     from offline.training.trainer_arguments import check_device, limit_threads, quiet_libraries
 
     check_device(job.device)
+    if job.kind == "cleaner":
+        return _run_cleaner(job, session)
     judge = judge_of(job, session.judge_key)
     quiet_libraries()
     size = sized(job)
@@ -71,6 +75,18 @@ def run_job(job: TrainingJob, session: Session) -> RunManifest:
         Path(job.examples), embedder, Api(), most_readers=job.readers, beyond=job.beyond, judge=judge
     )
     return run_on(job, size, material, session)
+
+
+def _run_cleaner(job: TrainingJob, session: Session) -> RunManifest:
+    from offline.training.cleaner import CleanerSettings, train_cleaner
+    from offline.training.labels import load_labels
+
+    settings = CleanerSettings(most_wrong=job.most_wrong)
+    if job.steps:
+        settings = msgspec.structs.replace(settings, steps=job.steps)
+    session.tell("reading the labels")
+    labels = load_labels([Path(path) for path in job.labels])
+    return train_cleaner(Path(job.folder), labels, settings, session, base=job.base or "tiny")
 
 
 def run_on(job: TrainingJob, size: Size, material: Material, session: Session) -> RunManifest:
