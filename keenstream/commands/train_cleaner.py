@@ -61,24 +61,22 @@ def cleaner(
 def _show(manifest: "RunManifest", scores: "list[CleanerScore]", out: Path) -> None:
     from rich.table import Table
 
-    table = Table(
-        "texts of held-out readers", "cleaned by", "precision", "recall", "kept ones dropped", "events", "noise"
-    )
+    table = Table("texts", "cleaned by", "precision", "recall", "wrongly dropped", "events", title="held-out readers")
     for row in scores:
         table.add_row(
-            row.texts if row.texts == "all" else "not seen in training",
+            row.texts,
             row.system,
             _share(row.precision),
             _share(row.recall),
             f"{row.wrongly_dropped:.2%}",
             f"{row.rows:,}",
-            f"{row.to_drop:,}",
         )
     console.print(table)
+    console.print("unseen: texts that no training reader had; wrongly dropped: of what their labels keep")
     console.print(f"cleaner, {manifest.steps} steps; model, curves, scores and manifest are in {out}", soft_wrap=True)
 
 
 def _share(share: "Share") -> str:
     if share.value is None or share.low is None or share.high is None:
         return "-"
-    return f"{share.value:.3f} ({share.low:.3f} to {share.high:.3f})"
+    return f"{share.value:.3f} ±{(share.high - share.low) / 2:.3f}"
