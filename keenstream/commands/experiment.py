@@ -171,24 +171,24 @@ def _power_sentence(row: "PowerReport") -> str:
 def _print_policies(report: "OffPolicyReport", out: Path) -> None:
     from rich.table import Table
 
-    table = Table("policy", "estimator", "value", "interval", "minus logged", "interval")
-    table.columns[1].no_wrap = True
     for policy in report.policies:
         console.print(f"{policy.policy}: {policy.status}: {policy.sentence}", markup=False, soft_wrap=True)
+        if not policy.values:
+            continue
+        table = Table("estimator", "value", "interval", "change", "interval")
         apart = {row.estimator: row for row in policy.differences}
         for row in policy.values:
             other = apart.get(row.estimator)
-            apart_cells = [f"{other.value:+.5f}", _interval(other, "+")] if other else []
-            table.add_row(policy.policy, row.estimator, f"{row.value:.5f}", _interval(row), *apart_cells)
-    if table.row_count:
+            apart_cells = [f"{other.value:+.4f}", _interval(other, "+")] if other else []
+            table.add_row(row.estimator, f"{row.value:.4f}", _interval(row), *apart_cells)
         console.print(table)
     console.print(f"written to {out}", markup=False, soft_wrap=True)
 
 
 def _interval(row: "Value", sign: str = "") -> str:
     if row.estimator == "direct":
-        return "as good as its model"  # its interval holds the readers' chance and not the model's error
-    return f"{row.interval.low:{sign}.5f} to {row.interval.high:{sign}.5f}"
+        return "by its model"  # its interval holds the readers' chance and not the model's error
+    return f"{row.interval.low:{sign}.4f} to {row.interval.high:{sign}.4f}"
 
 
 def _judge(report: "Report", analysis: "Analysis", out: Path) -> None:

@@ -17,9 +17,7 @@ from offline.experiments.comparison import Interval
 from offline.experiments.gates import Gates
 from offline.experiments.moments import Floats, Moments, NotEnoughData
 
-Estimator = Literal[
-    "logged", "ips", "beta-ips", "snips", "clipped", "direct", "doubly-robust", "self-normalised doubly robust"
-]
+Estimator = Literal["logged", "ips", "beta-ips", "snips", "clipped", "direct", "doubly-robust", "sndr"]
 
 # The columns of one user's sums over the rows of the log, w = target probability / propensity.
 ROWS: Final = 0
@@ -230,5 +228,5 @@ def _normalised_robust(moments: Moments) -> _Ratio:
 
 _OWN: Final[dict[Estimator, Callable[[Moments], _Ratio]]] = {
     "beta-ips": _with_baseline,
-    "self-normalised doubly robust": _normalised_robust,
+    "sndr": _normalised_robust,
 }

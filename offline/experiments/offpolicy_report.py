@@ -13,7 +13,7 @@ from offline.experiments.trust import LogCounts
 
 _VALUES: Final[tuple[Estimator, ...]] = (
     *("logged", "ips", "beta-ips", "snips", "clipped", "direct"),
-    *("self-normalised doubly robust", "doubly-robust"),
+    *("sndr", "doubly-robust"),
 )
 # of a difference: those that are sums; self-normalised ones are ratios with another denominator for each policy
 _DIFFERENCES: Final[tuple[Estimator, ...]] = ("ips", "beta-ips", "clipped", "direct", "doubly-robust")

@@ -41,7 +41,7 @@ def draw(seed: int, users: int = 400, rows: int = 10, spread: float = 0.15) -> t
     return log, float((chance @ OTHER).mean())
 
 
-UNBIASED: tuple[Estimator, ...] = ("ips", "beta-ips", "snips", "doubly-robust", "self-normalised doubly robust")
+UNBIASED: tuple[Estimator, ...] = ("ips", "beta-ips", "snips", "doubly-robust", "sndr")
 
 
 @cache
@@ -132,7 +132,7 @@ def test_logs_that_no_estimator_can_use_are_refused(changes: dict[str, float], r
         user_sums(msgspec.structs.replace(log, **filled))
 
 
-@pytest.mark.parametrize("estimator", ["beta-ips", "self-normalised doubly robust"])
+@pytest.mark.parametrize("estimator", ["beta-ips", "sndr"])
 def test_the_error_is_the_spread_over_logs(estimator: Estimator) -> None:
     """The variance by gradients against the variance of the estimates themselves, and the baseline does its work."""
     found = [value(Moments.of(user_sums(draw(seed)[0])), estimator) for seed in range(400)]

@@ -40,7 +40,7 @@ def test_the_value_of_another_policy_is_in_its_intervals(
 ) -> None:
     found = of(report, policy)
     by_name: dict[str, Value] = {row.estimator: row for row in found.values}
-    others = {"ips", "beta-ips", "snips", "doubly-robust", "self-normalised doubly robust"}
+    others = {"ips", "beta-ips", "snips", "doubly-robust", "sndr"}
     assert set(by_name) == {"logged", "clipped", "direct", *others}
     for name in others:
         assert by_name[name].interval.holds(true_value(exploration))
