@@ -120,6 +120,7 @@ def fold_bucket(bucket: Bucket, plan: Plan) -> FoldedBucket:
     """Its users as a file, for the second pass that the caps need."""
     exposures, outcomes = rows_of(bucket.number, plan)
     folded = fold_users(exposures, outcomes, plan.analysis, watermark_ms=bucket.watermark_ms)
+    pa.default_memory_pool().release_unused()
     path = plan.users_path(bucket.number)
     write_split(path, [one_batch(folded.users)])
     early = early_rows(folded.delivered.early)

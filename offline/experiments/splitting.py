@@ -139,6 +139,7 @@ class _Splitting:
             write_split(path, bucket_rows(pa.concat_tables(self._coded), self._plan.buckets, self._session))
             self._paths.append(str(path))
             self._coded = []
+            pa.default_memory_pool().release_unused()  # what it keeps grows with the log, by pieces nobody can use
 
 
 def _rows(tables: list[pa.Table]) -> int:
