@@ -43,6 +43,9 @@ def evaluate(
     simulated: Annotated[int, typer.Option(min=10, help="Readers of the simulated world.")] = 4_000,
     seed: Annotated[int, typer.Option(help="Of the simulated world.")] = 7,
     device: Annotated[str, typer.Option(help="Of the checkpoints: cpu or cuda.")] = "cpu",
+    engine: Annotated[
+        str, typer.Option(help="Of the checkpoints: transformers, or openvino, as they are served on a CPU.")
+    ] = "transformers",
     workers: Annotated[int, typer.Option(min=1, help="Processes of the FnApiRunner.")] = 1,
     runner: Annotated[str, typer.Option(help="A Beam runner.")] = "FnApiRunner",
     beam: Annotated[list[str], typer.Option("--beam", help="An option for Beam.")] = [],  # noqa: B006
@@ -53,7 +56,7 @@ def evaluate(
 
     The protocol is told at the top of offline/evaluate/evaluation.py.
 
-    Example: `keenstream evaluate examples --model teacher=runs/teacher/model --samples 8 --out report`
+    Example: `keenstream evaluate examples --model student=runs/student --engine openvino --samples 8 --out report`
     """
     from keenstream.settings import resolve_config
     from keenstream.stack.folders import state_folder
@@ -73,7 +76,9 @@ def evaluate(
         api=resolve_config().api,
         runner=RunnerSettings(runner=runner, workers=workers, options=tuple(beam)),
     )
-    models = _models(model, served, lists, Writing(samples=samples), device)
+    writing = Writing(samples=samples)
+    policies = _checkpoints(model, writing, device, engine) + _served_models(served, writing) + _written(lists)
+    models = _grouped(policies)
     embedder = LocalEmbedder(ModelPaths.below(state_folder()).embedder)
     with _examples(examples, articles, gap, simulated, seed) as folder, step_progress("evaluating") as step:
         evaluation = run(folder, models, embedder, settings, step)
@@ -109,24 +114,48 @@ def _examples(given: Path | None, articles: Path | None, gap: float, readers: in
         yield folder
 
 
-def _models(checkpoints: list[str], served: list[str], lists: list[str], writing: "Writing", device: str) -> "Models":
+def _grouped(named: list[tuple[str, "Write"]]) -> "Models":
     """A name that is given several times is one model, trained several times."""
-    from offline.evaluate.policies import ask_served, of_checkpoint, of_file, read_completions
-    from offline.evaluate.served_prompt import checkpoint_in
-    from schemas.clients.triton import TritonStudent
-
     found: dict[str, list[Write]] = {}
-    for name, place in _named(checkpoints, "--model"):
+    for name, write in named:
+        found.setdefault(name, []).append(write)
+    return found
+
+
+def _checkpoints(options: list[str], writing: "Writing", device: str, engine: str) -> list[tuple[str, "Write"]]:
+    from offline.evaluate.policies import of_checkpoint
+    from offline.evaluate.served_engine import ConvertedModel
+    from offline.evaluate.served_prompt import checkpoint_in
+
+    if engine not in ("transformers", "openvino"):
+        raise UsageError(f"--engine is transformers or openvino, not {engine}")
+    found: list[tuple[str, Write]] = []
+    for name, place in _named(options, "--model"):
         given, prompt = _with_prompt(place, ":")
         folder, own = checkpoint_in(given)
-        found.setdefault(name, []).append(partial(of_checkpoint, folder, prompt or own, device, writing))
-    for name, place in _named(served, "--served"):
+        if engine == "openvino":
+            found.append((name, ConvertedModel(folder, prompt or own, writing)))
+        else:
+            found.append((name, partial(of_checkpoint, folder, prompt or own, device, writing)))
+    return found
+
+
+def _served_models(options: list[str], writing: "Writing") -> list[tuple[str, "Write"]]:
+    from offline.evaluate.policies import ask_served
+    from schemas.clients.triton import TritonStudent
+
+    found: list[tuple[str, Write]] = []
+    for name, place in _named(options, "--served"):
         address, prompt = _with_prompt(place, "/")
         student = partial(TritonStudent, address, deadline_seconds=DEADLINE_SECONDS)
-        found.setdefault(name, []).append(partial(ask_served, student, prompt, writing))
-    for name, place in _named(lists, "--lists"):
-        found.setdefault(name, []).append(partial(of_file, read_completions(Path(place))))
+        found.append((name, partial(ask_served, student, prompt, writing)))
     return found
+
+
+def _written(options: list[str]) -> list[tuple[str, "Write"]]:
+    from offline.evaluate.policies import of_file, read_completions
+
+    return [(name, partial(of_file, read_completions(Path(place)))) for name, place in _named(options, "--lists")]
 
 
 def _named(options: list[str], option: str) -> list[tuple[str, str]]:

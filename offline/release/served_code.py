@@ -6,6 +6,7 @@ done here for the length of the import, and nothing of it stays behind.
 
 import importlib
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,6 +17,8 @@ from numpy.typing import NDArray
 from offline.release.repository import TEMPLATE_VERSION, TEMPLATES
 from schemas.names import Model
 
+BATCH = 32  # prompts at once, as Triton's batcher does
+
 
 class ServedStudent:
     """The engine of `triton_models/student` on a folder of served weights."""
@@ -24,10 +27,21 @@ class ServedStudent:
         engines, self._lists = _modules(Model.STUDENT, "engines", "lists")
         self._engine = engines.make_engine(self._lists.Settings(weights=weights, **settings))
 
-    def write(self, prompts: list[str]) -> list[str]:
+    def write(self, prompts: Sequence[str]) -> list[str]:
         """The most likely list of each prompt; "" for one that cannot be written."""
-        answers = self._engine.write([self._lists.Task(prompt) for prompt in prompts])
-        return [answer[0] if isinstance(answer, list) else "" for answer in answers]
+        return [texts[0] for texts in self._write(prompts, 1, 0)]
+
+    def sample(self, prompts: Sequence[str], count: int, *, seed: int) -> list[tuple[str, ...]]:
+        """`count` lists for each prompt; the same seed, which is not 0, repeats them."""
+        return self._write(prompts, count, seed)
+
+    def _write(self, prompts: Sequence[str], count: int, seed: int) -> list[tuple[str, ...]]:
+        found: list[tuple[str, ...]] = []
+        for start in range(0, len(prompts), BATCH):
+            tasks = [self._lists.Task(prompt, count, seed) for prompt in prompts[start : start + BATCH]]
+            answers = self._engine.write(tasks)
+            found += [tuple(answer) if isinstance(answer, list) else ("",) * count for answer in answers]
+        return found
 
 
 class ServedCleaner:

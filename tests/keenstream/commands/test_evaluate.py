@@ -12,12 +12,14 @@ from keenstream.commands import application
 from offline.event_log import log_parts, read_articles, read_events
 from offline.simulate import SimulationSettings, write_simulation
 from offline.training.example_set import load_split
+from offline.training.tiny import write_tiny
 from schemas.article import Article
 from schemas.codec import ARTICLES
 from schemas.errors import UsageError
 from schemas.event import Event
 from schemas.queries import signals_as_queries
-from tests.integration.model_home import prepared_examples
+from tests.integration.model_home import finished_run, prepared_examples
+from tests.offline.training.world import write_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +67,27 @@ def test_lists_of_a_file_are_judged_beside_the_baselines(home: Path, examples: P
     assert json.loads((tmp_path / "report" / "evaluation.json").read_text()) == found
     assert "| copier |" in (tmp_path / "report" / "evaluation.md").read_text()
     assert (tmp_path / "report" / "policies.png").stat().st_size > 5_000
+
+
+def test_a_run_is_judged_by_the_engine_that_will_serve_it(
+    home: Path, examples: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Random weights: what counts is that its lists are written, one greedy and one sampled, and scored."""
+    folder = tmp_path_factory.mktemp("run")
+    run_folder = finished_run(folder / "run", write_base(folder), seed=1)
+    options = ("--model", f"tiny={run_folder}", "--samples", "2", "--engine", "openvino", "--seeds", "1")
+    result = run(home, "evaluate", str(examples), *options, "--readers", "8", "--no-sequences", "--json")
+    found = json.loads(result.stdout)
+    assert {"tiny", "tiny, best of 2", "tiny + best baseline"} <= {row["policy"] for row in found["rows"]}
+    with pytest.raises(UsageError, match="--engine is transformers or openvino"):
+        run(home, "evaluate", str(examples), "--model", f"tiny={run_folder}", "--engine", "vllm")
+
+
+def write_base(folder: Path) -> Path:
+    (folder / "tokenizer").mkdir()
+    write_tokenizer(folder / "tokenizer")
+    write_tiny(folder / "tokenizer", folder / "base", tied=True)
+    return folder / "base"
 
 
 def test_given_articles_make_a_world_of_their_own(home: Path, tmp_path: Path) -> None:
