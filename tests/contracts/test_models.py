@@ -1,4 +1,4 @@
-"""What `Student`, `Embedder` and `Cleaner` promise, on the in-memory twins and on the real Triton with the real small models."""
+"""What `Student`, `Embedder` and `Cleaner` promise, on the in-memory twins and on the real Triton with real models."""
 
 from collections.abc import AsyncIterator, Callable
 
