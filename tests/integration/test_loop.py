@@ -15,6 +15,7 @@ import pytest
 from keenstream.stack.control import running_stack
 from keenstream.stack.loop import loop_workers
 from keenstream.stack.options import StackOptions
+from offline.release.repository import served_models
 from schemas.article import Article
 from schemas.codec import ARTICLES, EVENTS
 from schemas.config import load_config
@@ -76,7 +77,7 @@ def eventually(condition: Callable[[], bool], what: str, timeout_seconds: float 
 def loop(tmp_path_factory: pytest.TempPathFactory, model_repository: Path) -> Iterator[Loop]:
     home, work = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("work")
     config = load_config(None, {"KEENSTREAM_REFRESH_INTERVAL_SECONDS": "1"})
-    models = (Model.STUDENT, Model.EMBEDDER)
+    models = served_models(model_repository)
     options = StackOptions(repository=str(model_repository), models=models, workers=loop_workers(config))
     with running_stack(home, options, config) as state:
         running = load_config(None, state.environment)
@@ -183,7 +184,8 @@ def test_dead_letters_are_listed_without_and_shown_with_the_readers_text(loop: L
 
 def test_models_list_shows_what_is_loaded(loop: Loop, served_prompt: str) -> None:
     models = {row["name"]: row for row in json.loads(loop.run("models", "list", "--json"))}
-    assert set(models) == {Model.STUDENT, Model.EMBEDDER}
+    assert set(models) == {Model.STUDENT, Model.EMBEDDER, Model.CLEANER}
+    assert models[Model.CLEANER]["model_version"].startswith("keenstream-cleaner-")
     assert models[Model.STUDENT]["prompt_version"] == served_prompt
 
 
