@@ -43,7 +43,8 @@ def load_base(source: str) -> Base:
     try:
         if (Path(source) / ADAPTER).exists():
             return Base(_merged(Path(source)), _tokenizer(source), source)
-        model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)
+        place = str(Path(source).absolute()) if Path(source).is_dir() else source  # an adapter will name it
+        model = AutoModelForCausalLM.from_pretrained(place, dtype=torch.float32)
     except (OSError, ValueError) as error:
         raise UsageError(f"cannot load the model {source}: {error}") from error
     return Base(model, _tokenizer(source), source)
@@ -52,6 +53,7 @@ def load_base(source: str) -> Base:
 def save_model(base: Base, folder: Path) -> None:
     """Weights (of an adapter: its own, and where its base is) with configuration and tokenizer."""
     base.model.save_pretrained(folder)
+    base.model.config.save_pretrained(folder)  # peft leaves it out, and the size of the vocabulary stands in it
     base.tokenizer.save_pretrained(folder)
 
 
@@ -71,6 +73,9 @@ def _tokenizer(source: str) -> Any:
 
 def _merged(folder: Path) -> Any:
     import torch
-    from peft import AutoPeftModelForCausalLM
+    from peft import AutoPeftModelForCausalLM, PeftConfig
 
+    base = PeftConfig.from_pretrained(folder).base_model_name_or_path
+    if Path(base).is_absolute() and not Path(base).exists():
+        raise UsageError(f"{folder} is an adapter of {base}, which is gone: bring it back, or train again")
     return AutoPeftModelForCausalLM.from_pretrained(folder, dtype=torch.float32).merge_and_unload()

@@ -16,11 +16,10 @@ from transformers import TrainerCallback
 
 from offline.training.best import Measured
 from offline.training.curves import STEP
-from offline.training.gates import HELD_OUT, Gates
+from offline.training.gates import HELD_OUT, Gates, Measure
 from offline.training.progress import Pace, Progress, Watch
 from offline.training.run import Run
 
-Measure = Callable[[Any], Mapping[str, float]]  # the model as it is -> held-out measures by name
 Keep = Callable[[Any, Path], None]  # writes the model as it is into a new folder
 
 _LOGGED_ONCE = "train_"  # trainer's summary at the end, no point of a curve

@@ -6,14 +6,17 @@ measure falls is being gamed. The state is a function of the rows seen, so a res
 """
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from statistics import fmean
+from typing import Any
 
 import msgspec
 
 REWARD, HELD_OUT = "reward", "held_out"
 ZERO_VARIANCE, CLIPPED = "frac_reward_zero_std", "completions/clipped_ratio"
 ONE_REWARD, ABSTAINED = "rewards/", "abstained/"
+
+Measure = Callable[[Any], Mapping[str, float]]  # the model as it is -> held-out measures by name
 
 
 class GateSettings(msgspec.Struct, frozen=True, kw_only=True):

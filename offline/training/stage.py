@@ -10,8 +10,7 @@ from typing import Any
 import msgspec
 
 from offline.training.bases import Base, save_model
-from offline.training.callbacks import Around, Measure, best_scores, held_out_scores, stopping_on_interrupt
-from offline.training.gates import Gates, GateSettings
+from offline.training.gates import Gates, GateSettings, Measure
 from offline.training.manifest import RunManifest
 from offline.training.progress import Watch
 from offline.training.run import Run, Tell
@@ -53,6 +52,8 @@ def train_stage(
 ) -> RunManifest:
     """Train to the end of the stage and keep the model in the run's folder; `conclude` may still change it."""
     from transformers import PrinterCallback
+
+    from offline.training.callbacks import Around, best_scores, held_out_scores, stopping_on_interrupt
 
     quiet_libraries()
     checkpoint = run.resume_from()

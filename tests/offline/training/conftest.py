@@ -1,10 +1,17 @@
 import pytest
+import torch
 
 from offline.training.material import Material
 from offline.training.progress import Progress
 from offline.training.stage import Session
 from offline.training.tiny import write_tiny
 from tests.offline.training import world
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Of torch: for matrices this small a second one only waits, and the more the busier the machine is."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

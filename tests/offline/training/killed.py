@@ -8,6 +8,8 @@ import signal
 import sys
 from pathlib import Path
 
+import torch
+
 from offline.training.progress import Progress
 from offline.training.stage import Session
 from tests.offline.training import world
@@ -16,9 +18,10 @@ from tests.offline.training.runs import run_stage
 
 def main(base: str, folder: str, stage: str, step: str) -> None:
     def watch(progress: Progress) -> None:
-        if progress.step == int(step):
+        if progress.step == int(step) and progress.stage == stage:
             os.kill(os.getpid(), signal.SIGKILL)
 
+    torch.set_num_threads(1)  # as in the tests: sums of another order would be other weights
     session = Session(device="cpu", watch=watch, tell=lambda sentence: None, now_ms=1)
     run_stage(stage, Path(folder), base, world.material(), session)
 
