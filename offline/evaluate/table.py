@@ -48,10 +48,14 @@ def told(evaluation: Evaluation) -> str:
     return (
         f"{evaluation.readers:,} held-out readers with {evaluation.positives_per_reader} positives each "
         f"({evaluation.without_positives:,} had nothing to find), {evaluation.pool:,} articles alive at "
-        f"{moment:%Y-%m-%d %H:%M} UTC, {len(evaluation.seeds)} seeds; means with half of their 95 % intervals. "
+        f"{moment:%Y-%m-%d %H:%M} UTC, {_seeds(evaluation)}; means with half of their 95 % intervals. "
         f"Best baseline, chosen on validation readers: {evaluation.best_baseline}{fused}"
         f"{'; '.join(['', *repeated])}."
     )
+
+
+def _seeds(evaluation: Evaluation) -> str:
+    return "one seed" if len(evaluation.seeds) == 1 else f"{len(evaluation.seeds)} seeds"
 
 
 def groups(evaluation: Evaluation) -> list[ReaderGroup]:
