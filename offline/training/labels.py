@@ -66,9 +66,7 @@ def load_labels(paths: Sequence[Path]) -> LabelSet:
         digest.update(msgspec.json.encode(row) + b"\n")
     for name, rows in split.items():
         if lacking := [verdict for verdict in VERDICTS if all(row.label != verdict for row in rows)]:
-            raise UsageError(
-                f"the {len(rows)} {name} labels have no {lacking[0]!r}: label more texts, of more readers"
-            )
+            raise UsageError(f"the {len(rows)} {name} labels have no {lacking[0]!r}: label more texts, of more readers")
     return LabelSet(sha256=digest.hexdigest(), **{name: tuple(rows) for name, rows in split.items()})
 
 
