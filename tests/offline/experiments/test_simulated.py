@@ -145,7 +145,7 @@ def test_over_seeds_the_truth_is_in_19_of_20_intervals() -> None:
     for name in drawn[0]:
         assert sum(found[name] for found in drawn) >= _fewest(20), name
     missed = sum(not held for found in drawn for held in found.values())
-    assert 1 <= missed <= 14  # of 280, 5 %; never a miss would be intervals too wide
+    assert 1 <= missed <= 28  # 14 of 280 expected, those of one log together; never a miss: intervals too wide
 
 
 def test_over_seeds_the_value_of_another_policy_is_in_19_of_20_intervals() -> None:
@@ -153,7 +153,7 @@ def test_over_seeds_the_value_of_another_policy_is_in_19_of_20_intervals() -> No
     drawn = [draw_policies(np.random.default_rng(seed)) for seed in range(25)]
     for name in drawn[0]:
         assert sum(found[name] for found in drawn) >= _fewest(25), name
-    assert sum(not held for found in drawn for held in found.values()) >= 1
+    assert sum(not held for found in drawn for held in found.values()) <= 15  # of 150
 
 
 def _fewest(logs: int) -> int:
