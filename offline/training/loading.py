@@ -14,7 +14,7 @@ from offline.training.example_set import load_articles, load_split, read_manifes
 from offline.training.examples import Example, SplitName
 from offline.training.judges import Judge
 from offline.training.llm_judge import Endpoint, LlmJudge
-from offline.training.material import Material, Rank, checked_material, make_market, make_rank
+from offline.training.material import Material, Rank, checked_material, make_news, make_rank
 from offline.training.news_index import NewsIndex, TextVectors
 from offline.training.proposals import TrainingReader
 from offline.training.rewards import make_rewards
@@ -54,7 +54,7 @@ def load_material(
         Material(
             training=[as_reader(row) for row in training],
             held_out=[as_reader(row) for row in validation],
-            market=make_market(index, news),
+            news=make_news(news, index.texts),
             rank=held_out_rank(articles, validation, embedder, api),
             rewards=make_rewards(index, **_judges(judge), beyond=beyond),
             data_sha256=manifest.content_sha256,

@@ -9,13 +9,13 @@ import msgspec
 
 from offline.evaluate.metrics import recall_at_k
 from offline.evaluate.retrieval import ExactIndex, Finder, Query, VectorCache
-from offline.training.callbacks import Measure
-from offline.training.gates import HELD_OUT
+from offline.training.click_model import News
+from offline.training.gates import HELD_OUT, Measure
 from offline.training.greedy import ListWriter
-from offline.training.news_index import PLACES, NewsIndex
+from offline.training.news_index import PLACES, TextVectors
 from offline.training.proposals import TrainingReader, signal_texts
 from offline.training.rewards import Reward, composite
-from offline.training.warm_start import Composite, Market
+from offline.training.warm_start import Composite
 from schemas.article import Article, embedded_text
 from schemas.clients.models import Embedder
 from schemas.config import Api
@@ -35,7 +35,7 @@ class Material(msgspec.Struct, frozen=True, kw_only=True):
 
     training: Sequence[TrainingReader]
     held_out: Sequence[TrainingReader]  # nothing is trained on these
-    market: Market
+    news: News
     rank: Rank
     rewards: Mapping[str, Reward]
     data_sha256: str
@@ -55,13 +55,9 @@ def checked_material(material: Material) -> Material:
     return material
 
 
-def make_market(index: NewsIndex, articles: Sequence[Article]) -> Market:
-    """Proposals are judged by the same index as rewards are."""
-
-    def search(queries: Sequence[str]) -> list[list[str]]:
-        return [list(found.article_ids) for found in index.find(queries)]
-
-    return Market(index.texts.of, search, {article.article_id: article.title for article in articles})
+def make_news(articles: Sequence[Article], texts: TextVectors) -> News:
+    """With the vectors that the rewards look at too."""
+    return News(articles, texts.of([embedded_text(article) for article in articles]), texts.of)
 
 
 def make_rank(articles: Sequence[Article], embedder: Embedder, api: Api) -> Rank:

@@ -1,24 +1,28 @@
-"""Queries that might serve a reader, from sources that ask no model, and the list that covers most of what is wanted.
+"""Queries that might serve a reader, from sources that ask no model, and the list that brings most of what is wanted.
 
-What is wanted comes from the clicks of readers with like signals, never from one reader's own clicks alone: lists
-chosen on the very clicks that they are scored on look three times better than they are (docs: quality, point 2).
+What is wanted are the clicks to be expected (click_model.py). A list is judged by the places that its queries fill
+TOGETHER, merged as the API merges them: judged each by its own, more queries always look better, and a reader who is
+served five weak ones beside a good one is served worse.
 """
 
-import hashlib
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from schemas.candidates import RANK_CONSTANT
 from schemas.profile import UserProfile, latest_signals
-from schemas.queries import MAX_QUERIES, parse_queries
+from schemas.queries import MAX_QUERIES
 
 Vectors = NDArray[np.float32]
 
 PHRASE_WORDS = (2, 5)  # of one phrase, from and to
-LEAST_GAIN = 0.01  # share of what is wanted that one more query must bring
+SERVED_PLACES = 10
+CHOICE_PLACES = 20  # by ten, lists fit the news of the day and served other news worse (README, Training)
+HITS_PER_QUERY = 30  # as the API takes (schemas/config.py)
+LEAST_GAIN = 0.02  # share that one more query must add to what the list brings
 _WORD = re.compile(r"[\w'’$%&.-]*\w[%$]?")
 _FUNCTION_WORDS = frozenset(  # English; a phrase neither begins nor ends with one
     re.findall(
@@ -61,57 +65,38 @@ def _content(word: str) -> bool:
     return word.casefold() not in _FUNCTION_WORDS and any(character.isalpha() for character in word)
 
 
-def chosen_half(user_id: str, articles: Iterable[str]) -> tuple[list[str], list[str]]:
-    """Clicks that lists may be chosen by, and clicks held apart to score them; a hash decides."""
-    halves: tuple[list[str], list[str]] = ([], [])
-    for article in articles:
-        digest = hashlib.blake2b(f"{user_id}\0{article}".encode(), digest_size=1).digest()
-        halves[digest[0] % 2].append(article)
-    return halves
+def votes_of(cosines: Vectors) -> Vectors:
+    """[queries, articles] -> votes of reciprocal rank fusion, 1 / (60 + rank), for each query's nearest articles."""
+    depth = min(HITS_PER_QUERY, cosines.shape[1])
+    nearest = np.argpartition(-cosines, depth - 1, axis=1)[:, :depth]
+    order = np.argsort(-np.take_along_axis(cosines, nearest, axis=1), axis=1, kind="stable")
+    found = np.zeros(cosines.shape, np.float32)
+    ranks = 1 / (RANK_CONSTANT + np.arange(1, depth + 1, dtype=np.float32))
+    np.put_along_axis(found, np.take_along_axis(nearest, order, axis=1), ranks[None, :], axis=1)
+    return found
 
 
-def nearest_readers(vectors: Vectors, count: int) -> NDArray[np.int64]:
-    """For each row of `vectors` [readers, d] (unit length), the places of the `count` most similar other rows."""
-    near = np.empty((len(vectors), min(count, max(0, len(vectors) - 1))), np.int64)
-    for at in range(0, len(vectors), 256):
-        similar = vectors[at : at + 256] @ vectors.T
-        rows = np.arange(len(similar))
-        similar[rows, at + rows] = -np.inf
-        near[at : at + 256] = np.argsort(-similar, axis=1, kind="stable")[:, : near.shape[1]]
-    return near
+def brought(votes: NDArray[np.floating[Any]], wanted: NDArray[np.float64], places: int) -> NDArray[np.float64]:
+    """[..., articles] fused votes -> what stands in the first `places` of all that is wanted, as a share of the most
+    that can stand there."""
+    places = min(places, len(wanted))
+    most = np.sort(wanted)[-places:].sum()
+    served = np.argpartition(-votes, places - 1, axis=-1)[..., :places]
+    voted = np.take_along_axis(votes, served, axis=-1) > 0
+    return np.asarray((wanted[served] * voted).sum(axis=-1) / max(most, 1e-12), np.float64)
 
 
-def wanted_articles(own: Sequence[str], like: Sequence[Sequence[str]], own_weight: float) -> dict[str, float]:
-    """Weights, adding up to 1, of articles clicked by readers with like signals and in the reader's own chosen half."""
-    weights: dict[str, float] = {}
-    for clicks, weight in [(own, own_weight), *((clicks, 1.0) for clicks in like)]:
-        for article in clicks:
-            weights[article] = weights.get(article, 0.0) + weight / len(clicks)
-    total = sum(weights.values())
-    return {article: weight / total for article, weight in weights.items()} if total else {}
+def fused_list(votes: Vectors, wanted: NDArray[np.float64]) -> list[int]:
+    """At most five rows of `votes` [candidates, articles], greedily, each the one that brings most beside the former.
 
-
-def covering_list(
-    candidates: Sequence[str], finds: Mapping[str, Collection[str]], wanted: Mapping[str, float]
-) -> tuple[str, ...]:
-    """At most five candidates, greedily, each the one that finds most of what is wanted and not yet found.
-
-    Coverage is submodular, so greedy choice reaches at least 1 - 1/e of the best (Nemhauser et al., 1978). Ties go to
-    the earlier candidate; near-copies are left out as the parser does.
+    It ends where no candidate adds LEAST_GAIN of what the list brings already. Ties go to the earlier candidate.
     """
-    left, chosen = dict(wanted), list[str]()
-    while len(chosen) < MAX_QUERIES and candidates:
-        gains = [sum(left.get(article, 0.0) for article in finds.get(query, ())) for query in candidates]
-        best = int(np.argmax(gains))
-        if gains[best] < LEAST_GAIN:
+    fused, chosen, reached = np.zeros(votes.shape[1], np.float32), list[int](), 0.0
+    while len(chosen) < MAX_QUERIES and len(votes):
+        gains = brought(fused + votes, wanted, CHOICE_PLACES)
+        best = int(gains.argmax())
+        if gains[best] <= reached * (1 + LEAST_GAIN):
             break
-        chosen.append(candidates[best])
-        for article in finds[candidates[best]]:
-            left.pop(article, None)
-    return parse_queries("\n".join(chosen))
-
-
-def found_share(queries: Iterable[str], finds: Mapping[str, Collection[str]], wanted: Mapping[str, float]) -> float:
-    """The weight of what `queries` find together, 0-1."""
-    found = {article for query in queries for article in finds.get(query, ())}
-    return sum(weight for article, weight in wanted.items() if article in found)
+        chosen.append(best)
+        fused, reached = fused + votes[best], float(gains[best])
+    return chosen

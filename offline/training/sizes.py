@@ -86,7 +86,7 @@ TINY = Size(
         learning_rate=5e-3,
         checkpoint_every=40,
         max_new_tokens=24,
-        choice=ChoiceSettings(samples=1, phrase_signals=2, neighbour_titles=2),
+        choice=ChoiceSettings(samples=1, phrase_signals=2),
     ),
     teacher=Teacher(
         steps=4,

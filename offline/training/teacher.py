@@ -88,9 +88,8 @@ def fine_tune(
         if run.finished:
             return run.manifest
         rows, loaded = kept_lists(folder, make_lists), load_base(wanted.base)
-        scores = {"lists": float(len(rows)), "lists_held_apart": fmean(row.held_apart for row in rows)}
+        scores = {"lists": float(len(rows))} | _recalls(rows)
         scores[SIGNALS] = signals_recall(material)
-        scores["signals_held_apart"] = fmean(row.signals_held_apart for row in rows)
         prompts, completions = [row.prompt for row in rows], [row.completion for row in rows]
         return train_stage(
             run,
@@ -101,6 +100,17 @@ def fine_tune(
             measure_every=settings.steps,  # before the first step and after the last
             scores=scores,
         )
+
+
+def _recalls(rows: Sequence[Chosen]) -> dict[str, float]:
+    """Of the chosen lists and of the signals, by news that chose nothing; none where nobody clicked such news."""
+    judged = [row for row in rows if row.recall is not None]
+    if not judged:
+        return {}
+    return {
+        "lists_recall_at_10": fmean(row.recall or 0.0 for row in judged),
+        "lists_signals_recall_at_10": fmean(row.signals_recall or 0.0 for row in judged),
+    }
 
 
 def kept_lists(folder: Path, make: Callable[[], Sequence[Chosen]]) -> list[Chosen]:
@@ -120,7 +130,7 @@ def _chosen(material: Material, settings: WarmStart, base: str, tell: Tell) -> l
     prompts = prompts_of(material.training)
     texts = writer.sample(prompts, choice.samples, temperature=choice.sample_temperature, seed=settings.seed)
     tell("choosing the best list of each reader")
-    return choose_lists(material.training, material.market, composite_of(material.rewards, {}), choice, texts)
+    return choose_lists(material.training, material.news, composite_of(material.rewards, {}), choice, texts)
 
 
 def train_teacher(

@@ -1,34 +1,36 @@
 """The lists that a model is first shown: for each training reader the best of several proposals.
 
-Proposals: the cleaned signals, phrases of them, phrases of articles that readers with like signals clicked, and what
-the model itself samples. The best has the highest composite reward plus weight times the hits on clicks: those of
-readers with like signals and half of the reader's own. The other half only reports (`Chosen.held_apart`).
+Proposals: the cleaned signals, phrases of them, and what the model itself samples. The best has the highest composite
+reward plus weight times the clicks that it is expected to bring (click_model.py). Half of the articles, by a hash,
+choose; the other half reports (`Chosen.recall`): a student cannot see the news of the day, so a list is worth what it
+brings of other news than that which chose it. Phrases of news that readers with like signals clicked were tried as a
+fourth source: they brought 1 % more, and a model that is shown no such news cannot learn to write them.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import msgspec
 import numpy as np
 
+from offline.training.click_model import Expected, News, expected_clicks
 from offline.training.proposals import (
+    CHOICE_PLACES,
+    SERVED_PLACES,
     TrainingReader,
     Vectors,
-    chosen_half,
-    covering_list,
-    found_share,
-    nearest_readers,
+    brought,
+    fused_list,
     phrases,
     signal_texts,
-    wanted_articles,
+    votes_of,
 )
 from schemas.errors import UsageError
 from schemas.prompt import BARE, render_prompt
 from schemas.queries import parse_queries, signals_as_queries
 
-Source = Literal["signals", "phrases", "neighbours", "samples", "teacher"]
-Embed = Callable[[Sequence[str]], Vectors]  # texts -> [n, d], unit length
-Search = Callable[[Sequence[str]], list[list[str]]]  # queries -> ids of the ten nearest articles of each
+Source = Literal["signals", "phrases", "samples", "teacher"]
 Composite = Callable[
     [Sequence[TrainingReader], Sequence[str]], list[float]
 ]  # readers and their lists -> sum of rewards
@@ -37,14 +39,11 @@ Composite = Callable[
 class ChoiceSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How proposals are made and judged; chosen on training readers."""
 
-    like_readers: int = 20
-    own_weight: float = 1.0  # of the reader's own half beside each like reader's clicks
-    hit_weight: float = 2.0  # beside the composite reward, in which each term reaches 1
-    phrase_signals: int = 8  # latest signals that phrases are taken from
-    neighbour_titles: int = 20
+    hit_weight: float = 15.0  # of the expected clicks, 0-1, beside the composite reward, in which each term reaches 1
+    phrase_signals: int = 12  # latest signals that phrases are taken from
     samples: int = 2  # lists that the model itself writes for each reader
     sample_temperature: float = 0.8
-    signal_queries: int = 5
+    signal_queries: int = 8  # as the stream keeps
 
 
 class Chosen(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,16 +54,21 @@ class Chosen(msgspec.Struct, frozen=True, kw_only=True):
     completion: str
     source: Source
     score: float = 0.0
-    held_apart: float = 0.0  # share of the half that chose nothing which the list finds
-    signals_held_apart: float = 0.0  # the same, of the reader's own signals as queries
+    recall: float | None = None  # at 10, of the clicks on articles of the half that chose nothing; None: no such click
+    signals_recall: float | None = None  # the same, of the reader's own signals as queries
 
 
-class Market(msgspec.Struct, frozen=True):
-    """What proposals are judged by."""
+class _Half(msgspec.Struct, frozen=True):
+    """Some of the articles, and what is searched in them."""
 
-    embed: Embed
-    search: Search
-    titles: Mapping[str, str]  # of articles by id
+    ids: Sequence[str]
+    places: np.ndarray[tuple[int], np.dtype[np.int64]]  # in the news
+    vectors: Vectors
+
+    def votes(self, queries: Sequence[str], news: News, expected: Expected) -> Vectors:
+        """[queries, articles]; what the reader has clicked, which nobody expects to be clicked again, is out."""
+        unseen = expected[self.places] > 0
+        return np.asarray(votes_of(news.embed(queries) @ self.vectors.T) * unseen, np.float32)
 
 
 def completion_of(queries: Sequence[str]) -> str:
@@ -74,7 +78,7 @@ def completion_of(queries: Sequence[str]) -> str:
 
 def choose_lists(
     readers: Sequence[TrainingReader],
-    market: Market,
+    news: News,
     composite: Composite,
     settings: ChoiceSettings,
     samples: Sequence[Sequence[str]] | None = None,
@@ -82,101 +86,69 @@ def choose_lists(
     """One list for each reader that has a usable one; `samples` are texts that the model wrote for each of them."""
     if len(readers) < 2:
         raise UsageError("choosing lists needs the clicks of other readers: prepare examples of at least two readers")
-    halves = [chosen_half(reader.user_id, reader.clicked) for reader in readers]
-    wanted, titles = _wanted(readers, [own for own, _ in halves], market, settings)
-    pools = [_pool(reader, near, settings) for reader, near in zip(readers, titles, strict=True)]
-    written = [[parse_queries(text) for text in texts] for texts in samples or [()] * len(readers)]
-    finds = _finds(readers, pools, written, market.search, settings)
-    lists = [
-        _proposed(reader, pool, texts, finds, want, settings)
-        for reader, pool, texts, want in zip(readers, pools, written, wanted, strict=True)
-    ]
-    scores = _scores(readers, lists, composite)
-    rows = zip(readers, lists, scores, wanted, halves, strict=True)
+    expected, (choosing, reporting) = expected_clicks(readers, news), _halves(news)
+    rows = zip(readers, expected, samples or [()] * len(readers), strict=True)
+    lists = [_proposed(reader, clicks, texts, news, choosing, settings) for reader, clicks, texts in rows]
+    scores = _scores(readers, [[queries for _, queries in proposals] for proposals in lists], composite)
     return [
-        _best(reader, proposals, worth, finds, want, apart, settings)
-        for reader, proposals, worth, want, (_, apart) in rows
+        _reported(_best(reader, proposals, worth, clicks, news, choosing, settings), reader, clicks, news, reporting)
+        for reader, proposals, worth, clicks in zip(readers, lists, scores, expected, strict=True)
         if proposals
     ]
+
+
+def in_choosing_half(article_id: str) -> bool:
+    """A hash decides."""
+    return hashlib.blake2b(article_id.encode(), digest_size=1).digest()[0] % 2 == 0
+
+
+def _halves(news: News) -> tuple[_Half, _Half]:
+    """One of them may be empty only where there is a single article."""
+    ids = [article.article_id for article in news.articles]
+    chooses = np.array([in_choosing_half(article) for article in ids])
+    return _half(ids, np.flatnonzero(chooses), news), _half(ids, np.flatnonzero(~chooses), news)
+
+
+def _half(ids: Sequence[str], places: np.ndarray[tuple[int], np.dtype[np.int64]], news: News) -> _Half:
+    return _Half([ids[place] for place in places], places, news.vectors[places])
 
 
 Proposal = tuple[Source, tuple[str, ...]]
 
 
-def _wanted(
-    readers: Sequence[TrainingReader], own: Sequence[list[str]], market: Market, settings: ChoiceSettings
-) -> tuple[list[dict[str, float]], list[list[str]]]:
-    """What each reader's list should find, and the headlines that readers with like signals clicked."""
-    near = nearest_readers(_reader_vectors(readers, market.embed), settings.like_readers)
-    wanted, titles = list[dict[str, float]](), list[list[str]]()
-    for place in range(len(readers)):
-        like = [own[other] for other in near[place]]
-        wanted.append(wanted_articles(own[place], like, settings.own_weight))
-        articles = dict.fromkeys(article for clicks in like for article in clicks)
-        titles.append([market.titles[a] for a in articles if a in market.titles][: settings.neighbour_titles])
-    return wanted, titles
-
-
-def _reader_vectors(readers: Sequence[TrainingReader], embed: Embed) -> Vectors:
-    texts = list(dict.fromkeys(text for reader in readers for text in signal_texts(reader.profile)))
-    place, vectors = {text: at for at, text in enumerate(texts)}, embed(texts)
-    means = np.stack([vectors[[place[text] for text in signal_texts(reader.profile)]].mean(0) for reader in readers])
-    return np.asarray(means / np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-9), np.float32)
-
-
-class _Pool(msgspec.Struct, frozen=True):
-    own: list[str]  # phrases of the reader's signals
-    neighbours: list[str]  # phrases of like readers' clicks
-
-
-def _pool(reader: TrainingReader, titles: Sequence[str], settings: ChoiceSettings) -> _Pool:
-    latest = signal_texts(reader.profile)[: settings.phrase_signals]
-    own = dict.fromkeys(query for text in latest for query in (*parse_queries(text), *phrases(text)))
-    return _Pool(list(own), list(dict.fromkeys(query for title in titles for query in phrases(title))))
-
-
-def _finds(
-    readers: Sequence[TrainingReader],
-    pools: Sequence[_Pool],
-    written: Sequence[Sequence[tuple[str, ...]]],
-    search: Search,
+def _proposed(
+    reader: TrainingReader,
+    expected: Expected,
+    written: Sequence[str],
+    news: News,
+    half: _Half,
     settings: ChoiceSettings,
-) -> dict[str, Collection[str]]:
-    """What every candidate finds; each text is searched for once."""
-    texts = dict.fromkeys(query for pool in pools for query in (*pool.own, *pool.neighbours))
-    texts |= dict.fromkeys(query for lists in written for queries in lists for query in queries)
-    texts |= dict.fromkeys(query for reader in readers for query in _signals(reader, settings))
-    queries = list(texts)
-    return dict(zip(queries, map(frozenset, search(queries)), strict=True))
+) -> list[Proposal]:
+    candidates = _candidates(reader, settings)
+    chosen = fused_list(half.votes(candidates, news, expected), expected[half.places]) if candidates else []
+    proposals: list[Proposal] = [
+        ("phrases", parse_queries("\n".join(candidates[place] for place in chosen))),  # first: ties go to fewer queries
+        ("signals", _signals(reader, settings)),
+        *(("samples", parse_queries(text)) for text in written),
+    ]
+    return [(source, queries) for source, queries in proposals if queries]
+
+
+def _candidates(reader: TrainingReader, settings: ChoiceSettings) -> list[str]:
+    latest = signal_texts(reader.profile)[: settings.phrase_signals]
+    return list(dict.fromkeys(query for text in latest for query in (*parse_queries(text), *phrases(text))))
 
 
 def _signals(reader: TrainingReader, settings: ChoiceSettings) -> tuple[str, ...]:
     return signals_as_queries(reader.profile, limit=settings.signal_queries)
 
 
-def _proposed(
-    reader: TrainingReader,
-    pool: _Pool,
-    written: Sequence[tuple[str, ...]],
-    finds: Mapping[str, Collection[str]],
-    wanted: Mapping[str, float],
-    settings: ChoiceSettings,
-) -> list[Proposal]:
-    proposals: list[Proposal] = [
-        ("signals", _signals(reader, settings)),
-        ("phrases", covering_list(pool.own, finds, wanted)),
-        ("neighbours", covering_list([*pool.own, *pool.neighbours], finds, wanted)),
-        *(("samples", queries) for queries in written),
-    ]
-    return [(source, queries) for source, queries in proposals if queries]
-
-
 def _scores(
-    readers: Sequence[TrainingReader], lists: Sequence[Sequence[Proposal]], composite: Composite
+    readers: Sequence[TrainingReader], lists: Sequence[Sequence[Sequence[str]]], composite: Composite
 ) -> list[list[float]]:
     """The composite reward of every proposal, asked for in one call."""
     owners = [reader for reader, proposals in zip(readers, lists, strict=True) for _ in proposals]
-    scores = iter(composite(owners, [completion_of(queries) for proposals in lists for _, queries in proposals]))
+    scores = iter(composite(owners, [completion_of(queries) for proposals in lists for queries in proposals]))
     return [[next(scores) for _ in proposals] for proposals in lists]
 
 
@@ -184,25 +156,32 @@ def _best(
     reader: TrainingReader,
     proposals: Sequence[Proposal],
     worth: Sequence[float],
-    finds: Mapping[str, Collection[str]],
-    wanted: Mapping[str, float],
-    apart: Sequence[str],
+    expected: Expected,
+    news: News,
+    half: _Half,
     settings: ChoiceSettings,
 ) -> Chosen:
-    hits = [found_share(queries, finds, wanted) for _, queries in proposals]
-    totals = [value + settings.hit_weight * hit for value, hit in zip(worth, hits, strict=True)]
-    best = int(np.argmax(totals))
+    fused = np.stack([half.votes(queries, news, expected).sum(axis=0) for _, queries in proposals])
+    totals = np.array(worth) + settings.hit_weight * brought(fused, expected[half.places], CHOICE_PLACES)
+    best = int(totals.argmax())
     source, queries = proposals[best]
     return Chosen(
         user_id=reader.user_id,
         prompt=render_prompt(reader.profile, BARE),
         completion=completion_of(queries),
         source=source,
-        score=totals[best],
-        held_apart=_recall(queries, finds, apart),
-        signals_held_apart=_recall(_signals(reader, settings), finds, apart),
+        score=float(totals[best]),
     )
 
 
-def _recall(queries: Sequence[str], finds: Mapping[str, Collection[str]], articles: Sequence[str]) -> float:
-    return found_share(queries, finds, {article: 1 / len(articles) for article in articles})
+def _reported(chosen: Chosen, reader: TrainingReader, expected: Expected, news: News, half: _Half) -> Chosen:
+    clicked = np.array([article in reader.clicked for article in half.ids], np.float64)
+    if not clicked.any():
+        return chosen
+
+    def recall(queries: Sequence[str]) -> float:
+        return float(brought(half.votes(queries, news, expected).sum(axis=0), clicked, SERVED_PLACES))
+
+    signals = signals_as_queries(reader.profile, limit=ChoiceSettings().signal_queries)
+    lists = parse_queries(chosen.completion)
+    return msgspec.structs.replace(chosen, recall=recall(lists), signals_recall=recall(signals))

@@ -1,19 +1,22 @@
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from numpy.typing import NDArray
 
 from offline.training.proposals import (
+    CHOICE_PLACES,
+    LEAST_GAIN,
     PHRASE_WORDS,
-    chosen_half,
-    covering_list,
-    found_share,
-    nearest_readers,
+    Vectors,
+    brought,
+    fused_list,
     phrases,
-    wanted_articles,
+    votes_of,
 )
 from schemas.queries import MAX_QUERIES
 
-ARTICLES = [f"a{number}" for number in range(8)]
+ARTICLES = 40
 
 
 def test_phrases_begin_and_end_with_content_and_cross_no_punctuation() -> None:
@@ -29,40 +32,56 @@ def test_phrases_are_short_and_stand_in_the_text(text: str) -> None:
         assert all(word in text for word in phrase.split())
 
 
-@given(st.lists(st.sampled_from(ARTICLES), unique=True))
-def test_the_halves_share_nothing_and_lose_nothing(articles: list[str]) -> None:
-    ours, apart = chosen_half("u", articles)
-    assert sorted(ours + apart) == sorted(articles)
-    assert chosen_half("u", articles[::-1]) == (ours[::-1], apart[::-1])
+WANTED = arrays(np.float64, ARTICLES, elements=st.floats(0.0, 1.0))
+COSINES = arrays(np.float32, st.tuples(st.integers(1, 6), st.just(ARTICLES)), elements=st.floats(-1, 1, width=32))
 
 
-def test_nearest_readers_are_others_by_cosine() -> None:
-    vectors = np.eye(4, dtype=np.float32)[[0, 0, 1, 1]]
-    assert nearest_readers(vectors, 1).tolist() == [[1], [0], [3], [2]]
-    assert nearest_readers(vectors, 9).shape == (4, 3)
-    assert nearest_readers(vectors[:1], 3).shape == (1, 0)
+def test_votes_are_reciprocal_ranks_of_the_nearest_thirty() -> None:
+    cosines = np.linspace(1, -1, ARTICLES, dtype=np.float32)[None, ::-1]  # the last article is the nearest
+    votes = votes_of(cosines)[0]
+    assert votes[-1] == np.float32(1 / 61)
+    assert votes[-30] == np.float32(1 / 90)
+    assert not votes[:-30].any()
 
 
-def test_what_is_wanted_weighs_each_reader_once_and_adds_up_to_one() -> None:
-    """Own click counts 2; a like reader's single click 1, another's two clicks a half each: of 4."""
-    assert wanted_articles(["a"], [["b"], ["b", "c"]], own_weight=2.0) == {"a": 2 / 4, "b": 1.5 / 4, "c": 0.5 / 4}
-    assert wanted_articles([], [[]], own_weight=1.0) == {}
+def test_brought_is_a_share_of_the_most_that_the_places_hold() -> None:
+    wanted = np.array([0.4, 0.3, 0.2, 0.1])
+    assert brought(np.array([0.0, 0.5, 0.6, 0.0]), wanted, 2) == (0.3 + 0.2) / (0.4 + 0.3)
+    assert brought(np.array([0.0, 0.0, 0.0, 0.6]), wanted, 2) == 0.1 / 0.7  # a place without votes brings nothing
+    assert brought(np.zeros(4), np.zeros(4), 2) == 0.0
 
 
-FINDS = st.dictionaries(st.sampled_from("pqrstuvw"), st.frozensets(st.sampled_from(ARTICLES)), min_size=1)
-WANTED = st.dictionaries(st.sampled_from(ARTICLES), st.floats(0.01, 1.0))
-
-
-@given(FINDS, WANTED)
-def test_a_covering_list_beats_every_single_query(finds: dict[str, frozenset[str]], wanted: dict[str, float]) -> None:
-    total = sum(wanted.values())
-    wanted = {article: weight / total for article, weight in wanted.items()}
-    chosen = covering_list(list(finds), finds, wanted)
-    best = max(found_share([query], finds, wanted) for query in finds)
+@given(COSINES, WANTED)
+def test_a_fused_list_brings_what_its_best_query_brings_or_more(cosines: Vectors, wanted: NDArray[np.float64]) -> None:
+    votes = votes_of(cosines)
+    chosen = fused_list(votes, wanted)
     assert len(chosen) <= MAX_QUERIES
-    assert found_share(chosen, finds, wanted) >= best - 0.02  # what is worth less than LEAST_GAIN is not taken
+    assert len(set(chosen)) == len(chosen)
+    alone = brought(votes, wanted, CHOICE_PLACES)
+    together = brought(votes[chosen].sum(axis=0), wanted, CHOICE_PLACES) if chosen else 0.0
+    assert together >= alone.max() - 1e-9
+    if len(chosen) > 1:
+        assert together > alone[chosen[0]] * (1 + LEAST_GAIN) - 1e-9
 
 
-def test_a_query_that_adds_nothing_is_left_out() -> None:
-    finds = {"storm coast": {"a0", "a1"}, "coast wind": {"a1"}, "chess": {"a2"}}
-    assert covering_list(list(finds), finds, {"a0": 0.4, "a1": 0.4, "a2": 0.2}) == ("storm coast", "chess")
+def test_a_query_that_would_push_out_what_is_wanted_is_left_out() -> None:
+    """The second finds 30 other articles; merged, half of the places would go to it."""
+    votes = np.zeros((3, 90), np.float32)
+    votes[0, :30] = votes[1, 30:60] = votes[2, 60:] = 1 / np.arange(61, 91)
+    wanted = np.zeros(90)
+    wanted[:20] = 1.0
+    assert fused_list(votes, wanted) == [0]
+    wanted[60:80] = 1.5
+    assert fused_list(votes, wanted) == [2]
+
+
+def test_two_interests_take_two_queries() -> None:
+    votes = np.zeros((3, 90), np.float32)
+    votes[0, :30] = votes[1, 30:60] = votes[2, 60:] = 1 / np.arange(61, 91)
+    wanted = np.zeros(90)
+    wanted[:5] = wanted[60:65] = 1.0
+    assert fused_list(votes, wanted) == [0, 2]
+
+
+def test_without_candidates_there_is_no_list() -> None:
+    assert fused_list(np.zeros((0, 3), np.float32), np.ones(3)) == []

@@ -2,9 +2,9 @@ import msgspec
 import pytest
 
 from offline.training.material import Material, composite_of
-from offline.training.proposals import chosen_half
-from offline.training.warm_start import ChoiceSettings, choose_lists
+from offline.training.warm_start import ChoiceSettings, choose_lists, in_choosing_half
 from schemas.errors import UsageError
+from schemas.profile import Signal
 from schemas.prompt import BARE, render_prompt
 from schemas.queries import parse_queries
 from tests.offline.training import world
@@ -13,7 +13,7 @@ HITS_ONLY = composite_of({}, {})
 
 
 def test_every_reader_gets_a_list_that_parses_back_and_the_bare_prompt(material: Material) -> None:
-    chosen = choose_lists(material.training, material.market, composite_of(world.REWARDS, {}), ChoiceSettings())
+    chosen = choose_lists(material.training, material.news, composite_of(world.REWARDS, {}), ChoiceSettings())
     assert [row.user_id for row in chosen] == [reader.user_id for reader in material.training]
     for row, reader in zip(chosen, material.training, strict=True):
         assert row.prompt == render_prompt(reader.profile, BARE)
@@ -21,22 +21,34 @@ def test_every_reader_gets_a_list_that_parses_back_and_the_bare_prompt(material:
         assert row.completion == " " + "; ".join(parse_queries(row.completion))
 
 
-def test_the_half_that_is_held_apart_chooses_nothing(material: Material) -> None:
-    """Other clicks in that half, the same lists."""
-    moved = [
-        msgspec.structs.replace(reader, clicked=tuple(chosen_half(reader.user_id, reader.clicked)[0]))
+def test_a_readers_own_later_clicks_do_not_choose_that_readers_list(material: Material) -> None:
+    """Another reader's clicks do: the models are of the other half of the readers."""
+    first, *others = material.training
+    moved = [msgspec.structs.replace(first, clicked=("lithium-0", "lithium-1")), *others]
+    lists = [choose_lists(rows, material.news, HITS_ONLY, ChoiceSettings()) for rows in (material.training, moved)]
+    assert lists[0][0].completion == lists[1][0].completion
+    assert lists[0][0].recall != lists[1][0].recall
+
+
+def test_recall_is_of_news_that_chose_nothing(material: Material) -> None:
+    choosing = [article.article_id for article in material.news.articles if in_choosing_half(article.article_id)]
+    moved = [msgspec.structs.replace(reader, clicked=tuple(choosing[:3])) for reader in material.training]
+    chosen = choose_lists(moved, material.news, HITS_ONLY, ChoiceSettings())
+    assert {row.recall for row in chosen} == {row.signals_recall for row in chosen} == {None}
+
+
+def test_noise_among_the_signals_is_not_chosen(material: Material) -> None:
+    noise = Signal(0, "n", "gmail sign in")
+    noisy = [
+        msgspec.structs.replace(reader, profile=msgspec.structs.replace(reader.profile, page=(noise,)))
         for reader in material.training
     ]
-    lists = [choose_lists(rows, material.market, HITS_ONLY, ChoiceSettings()) for rows in (material.training, moved)]
-    assert [row.completion for row in lists[0]] == [row.completion for row in lists[1]]
-    assert sum(row.held_apart for row in lists[0]) > 0
-    assert sum(row.held_apart for row in lists[1]) == 0
-
-
-def test_by_hits_alone_lists_find_at_least_what_the_signals_find(material: Material) -> None:
-    chosen = choose_lists(material.training, material.market, HITS_ONLY, ChoiceSettings())
-    assert {row.source for row in chosen} & {"neighbours", "phrases"}
-    assert sum(row.held_apart for row in chosen) >= sum(row.signals_held_apart for row in chosen)
+    chosen = choose_lists(noisy, material.news, HITS_ONLY, ChoiceSettings())
+    clean = [row for row in chosen if "gmail" not in row.completion]
+    assert len(clean) > 0.8 * len(chosen)
+    assert {row.source for row in clean} == {"phrases"}
+    judged = [row.recall for row in chosen if row.recall is not None]
+    assert sum(judged) > 0.8 * len(judged)
 
 
 def test_a_sample_with_the_highest_reward_is_chosen(material: Material) -> None:
@@ -45,11 +57,11 @@ def test_a_sample_with_the_highest_reward_is_chosen(material: Material) -> None:
     def composite(readers: object, completions: object) -> list[float]:
         return [9.0 if "nothing" in text else 0.0 for text in completions]  # type: ignore[attr-defined]
 
-    chosen = choose_lists(material.training, material.market, composite, ChoiceSettings(), samples)
+    chosen = choose_lists(material.training, material.news, composite, ChoiceSettings(), samples)
     assert (chosen[0].source, chosen[0].completion) == ("samples", " nothing of use")
     assert all(row.source != "samples" for row in chosen[1:])
 
 
 def test_one_reader_has_nobody_to_learn_from(material: Material) -> None:
     with pytest.raises(UsageError, match="at least two readers"):
-        choose_lists(material.training[:1], material.market, HITS_ONLY, ChoiceSettings())
+        choose_lists(material.training[:1], material.news, HITS_ONLY, ChoiceSettings())

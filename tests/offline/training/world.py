@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from offline.training import tiny
-from offline.training.material import Material, make_market, make_rank
-from offline.training.news_index import NewsIndex, TextVectors
+from offline.training.material import Material, make_news, make_rank
+from offline.training.news_index import TextVectors
 from offline.training.proposals import TrainingReader
 from offline.training.sizes import TINY, Size
 from schemas.article import Article
@@ -74,7 +74,7 @@ def material(training: int = 24, held_out: int = 6) -> Material:
     return Material(
         training=readers(training),
         held_out=readers(held_out, start=1_000),
-        market=make_market(NewsIndex(news, TextVectors(embedder)), news),
+        news=make_news(news, TextVectors(embedder)),
         rank=make_rank(news, embedder, Api()),
         rewards=REWARDS,
         data_sha256="world-1",
