@@ -149,7 +149,7 @@ async def send_one_by_one(path: Path, topic: Destination) -> int:
 
 
 def _measure_real_index(folder: Path, given: Sequence[Article], indexed: int, rounds: int, triton: str) -> Pace:
-    with models(triton, False) as address:
+    with models(triton, False, False) as address:
         console.print("starting Milvus")
         with milvus_server(folder / "milvus") as milvus:
             config = Config(milvus=Milvus(uri=milvus.uri), triton=Triton(grpc_address=address))

@@ -210,7 +210,7 @@ def run(
         SimulationSettings(seed=seed, readers=READERS_SIMULATED * readers, events_per_reader=events, days=days, gap=gap)
     )
     news = f"articles of {articles.name}" if articles else "built-in news world (generated)"
-    with models(triton, student) as address:
+    with models(triton, student, False) as address:
         report = asyncio.run(measure(settings, read_feed(articles), news, readers, student, address))
     show(report)
     if json_path:

@@ -117,7 +117,7 @@ class Stored(msgspec.Struct, frozen=True):
 
 
 def measure(plan: Plan) -> MatchReport:
-    with TemporaryDirectory(prefix="keenstream-bench-matches-") as scratch, models(plan.triton, False) as triton:
+    with TemporaryDirectory(prefix="keenstream-bench-matches-") as scratch, models(plan.triton, False, False) as triton:
         folder = Path(scratch)
         console.print("starting Kafka and Milvus")
         with kafka_server(folder / "kafka") as kafka, milvus_server(folder / "milvus") as milvus:

@@ -1,4 +1,7 @@
-"""`keenstream evaluate`: policies and their rivals on held-out readers and later days."""
+"""`keenstream evaluate`: policies and their rivals on held-out readers and later days.
+
+The protocol is told at the top of offline/evaluate/evaluation.py, and in what the command writes.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +18,7 @@ from schemas.errors import UsageError
 if TYPE_CHECKING:
     from offline.evaluate.evaluation import Evaluation, Models, Write
     from offline.evaluate.policies import Writing
+    from schemas.config import Api
     from schemas.prompt import PromptVersion
 
 DEADLINE_SECONDS = 900.0  # of one list, all that wait before it included
@@ -54,11 +58,8 @@ def evaluate(
 ) -> None:
     """Recall, NDCG and MRR of models' lists beside popularity, BM25, the reader's own signals, sequence models, ...
 
-    The protocol is told at the top of offline/evaluate/evaluation.py.
-
     Example: `keenstream evaluate examples --model student=runs/student --engine openvino --samples 8 --out report`
     """
-    from keenstream.settings import resolve_config
     from keenstream.stack.folders import state_folder
     from offline.evaluate.evaluation import EvaluationSettings
     from offline.evaluate.evaluation import evaluate as run
@@ -73,15 +74,24 @@ def evaluate(
         most_readers=readers,
         seeds=tuple(range(1, seeds + 1)),
         sequences=SequenceSettings() if sequences else None,
-        api=resolve_config().api,
+        api=_api(),
         runner=RunnerSettings(runner=runner, workers=workers, options=tuple(beam)),
     )
     writing = Writing(samples=samples)
-    policies = _checkpoints(model, writing, device, engine) + _served_models(served, writing) + _written(lists)
-    models = _grouped(policies)
+    models = _grouped(_checkpoints(model, writing, device, engine) + _served_models(served, writing) + _written(lists))
     embedder = LocalEmbedder(ModelPaths.below(state_folder()).embedder)
     with _examples(examples, articles, gap, simulated, seed) as folder, step_progress("evaluating") as step:
         evaluation = run(folder, models, embedder, settings, step)
+    _tell(evaluation, out, as_json)
+
+
+def _api() -> "Api":
+    from keenstream.settings import resolve_config
+
+    return resolve_config().api
+
+
+def _tell(evaluation: "Evaluation", out: Path | None, as_json: bool) -> None:
     if out:
         _write(evaluation, out)
     if as_json:

@@ -22,8 +22,8 @@ from offline.training.progress import Progress
 from offline.training.pruning import block_influence
 from offline.training.run import weights_of
 from offline.training.stage import Session
-from offline.training.student import INFLUENCE, PRUNED, WARM_START, Influence, Method, train_student
-from offline.training.teacher import train_teacher
+from offline.training.student import INFLUENCE, PRUNED, Influence, Method, train_student
+from offline.training.teacher import WARM_START, train_teacher
 from schemas.errors import UsageError
 from tests.offline.training.runs import STUDENT_SIZE, TEACHER, run_student
 

@@ -43,7 +43,7 @@ def texts_of(requests: Sequence[QueryRequest]) -> list[list[str]]:
 
 
 def fallbacks() -> float:
-    return monitoring.CLEANER_FALLBACKS.labels("test")._value.get()
+    return float(monitoring.CLEANER_FALLBACKS.labels("test")._value.get())
 
 
 async def test_noise_goes_and_the_request_stays_what_it_was() -> None:
