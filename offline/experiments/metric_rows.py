@@ -77,6 +77,18 @@ def compare_metrics(tally: Tally, analysis: Analysis) -> list[Comparison]:
     return _with_family(tally, analysis, rows)
 
 
+def compare_with_bots(tally: Tally, analysis: Analysis) -> list[Comparison]:
+    """The primary metric by arm, with the readers taken for bots; nothing where there are none.
+
+    An answer that turns with them rests on who was taken for one.
+    """
+    if not any(cell.bots for cell in tally.cells.values()):
+        return []
+    level = msgspec.structs.replace(analysis, alpha=primary_alpha(analysis))
+    rows = [_compare(tally.with_bots(), level, primary(analysis), arm, lambda key: True) for arm in analysis.arms[1:]]
+    return [msgspec.structs.replace(row, decided=None, detectable_lift=None) for row in rows]
+
+
 def primary_alpha(analysis: Analysis) -> float:
     """The level of the primary metric in one arm: an equal share for each arm but the control."""
     return analysis.alpha / (len(analysis.arms) - 1)

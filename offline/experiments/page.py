@@ -68,6 +68,7 @@ def _effects(report: Report) -> dict[str, Any]:
         (f"{row.segment} readers" + (f", {row.comparison.arm}" if several else ""), row.comparison)
         for row in report.segments
     ]
+    segments += [("all readers, with bots" + (f", {row.arm}" if several else ""), row) for row in report.with_bots]
     metrics = [(row.metric + (f", {row.arm}" if several else ""), row) for row in report.comparisons]
     return {
         "metrics": [metric_row(name, row) for name, row in metrics],

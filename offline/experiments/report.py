@@ -8,7 +8,14 @@ from offline.experiments.check import Check
 from offline.experiments.definition import Analysis
 from offline.experiments.fold import FoldCounts
 from offline.experiments.interference import CAVEAT
-from offline.experiments.metric_rows import Comparison, Segment, compare_metrics, compare_segments, primary_alpha
+from offline.experiments.metric_rows import (
+    Comparison,
+    Segment,
+    compare_metrics,
+    compare_segments,
+    compare_with_bots,
+    primary_alpha,
+)
 from offline.experiments.novelty import Novelty, novelty
 from offline.experiments.path import PathPoint, path, primary
 from offline.experiments.recall_path import PlaceRow, place_rows
@@ -16,7 +23,7 @@ from offline.experiments.tally import Tally
 from offline.experiments.trust import LogCounts, blocked, trust_checks
 from offline.experiments.verdict import Verdict, verdict
 
-REPORT_VERSION: Final = "1.0"  # of report.json and offpolicy.json: the second number grows with each added field
+REPORT_VERSION: Final = "1.1"  # of report.json and offpolicy.json: the second number grows with each added field
 WITHHELD: Final = "a check failed"
 
 
@@ -50,6 +57,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     novelty: dict[str, Novelty] = {}  # by arm: the effect by days since first exposure
     caveats: list[str] = []  # what no log of one experiment can tell
     places: list[PlaceRow] = []  # what was shown and clicked by source, query slot, age of the list, model, prompt
+    with_bots: list[Comparison] = []  # the primary metric once more, with the readers taken for bots
     version: str = REPORT_VERSION  # of this form
 
 
@@ -85,6 +93,7 @@ def build_report(
         novelty={arm: _novelty(tally, analysis, arm) for arm in analysis.arms[1:]},
         caveats=[CAVEAT],
         places=place_rows(tally.recall, list_age_hours=analysis.list_age_hours, alpha=analysis.alpha),
+        with_bots=compare_with_bots(tally, analysis),
     )
     return withheld(report) if blocked(checks) else report
 
@@ -102,6 +111,7 @@ def withheld(report: Report) -> Report:
         path={arm: [_blank_point(point) for point in points] for arm, points in report.path.items()},
         novelty={arm: Novelty(readers=found.readers, missing=WITHHELD) for arm, found in report.novelty.items()},
         places=[],
+        with_bots=[],
     )
 
 

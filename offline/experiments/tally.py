@@ -41,6 +41,8 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     capped: tuple[int, ...] = ()  # users cut, for each metric
     moments: tuple[Moments, ...] = ()  # for each metric
     sketches: tuple[bytes | None, ...] = ()  # for each metric: of its numerator, when it is a quantile
+    bot_moments: tuple[Moments, ...] = ()  # of users who are in no metric as bots alone
+    bot_sketches: tuple[bytes | None, ...] = ()
 
     def __add__(self, other: "Cell") -> "Cell":
         if not self.moments or not other.moments:
@@ -54,6 +56,17 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True, eq=False):
             capped=tuple(a + b for a, b in zip(self.capped, other.capped, strict=True)),
             moments=tuple(a + b for a, b in zip(self.moments, other.moments, strict=True)),
             sketches=tuple(_both(a, b) for a, b in zip(self.sketches, other.sketches, strict=True)),
+            bot_moments=tuple(a + b for a, b in zip(self.bot_moments, other.bot_moments, strict=True)),
+            bot_sketches=tuple(_both(a, b) for a, b in zip(self.bot_sketches, other.bot_sketches, strict=True)),
+        )
+
+    def with_bots(self) -> "Cell":
+        """As if nobody had been taken for a bot."""
+        return msgspec.structs.replace(
+            self,
+            bots=0,
+            moments=tuple(a + b for a, b in zip(self.moments, self.bot_moments, strict=True)),
+            sketches=tuple(_both(a, b) for a, b in zip(self.sketches, self.bot_sketches, strict=True)),
         )
 
 
@@ -71,6 +84,10 @@ class Tally(msgspec.Struct, frozen=True, eq=False):
             cells[key] = cells[key] + cell if key in cells else cell
         delivery = added(self.delivery, other.delivery)
         return Tally(cells, self.counts + other.counts, self.recall + other.recall, delivery)
+
+    def with_bots(self) -> "Tally":
+        """For the sensitivity of the answer: the readers taken for bots are counted too."""
+        return msgspec.structs.replace(self, cells={key: cell.with_bots() for key, cell in self.cells.items()})
 
     def total(self, wanted: Callable[[CellKey], bool]) -> Cell:
         """The sum of the cells with a wanted key."""
@@ -93,7 +110,7 @@ class _Rows:
 
     def __init__(self, users: pa.Table, metrics: Sequence[Metric], caps: Mapping[int, float]) -> None:
         self._metrics = metrics
-        self._counted = counted_users(users)
+        self._counted, self._only_bots = counted_users(users), counted_users(users, bots=True)
         self._crossed = users["arms"].to_numpy() > 1
         self._mature = users["mature"].to_numpy(zero_copy_only=False)
         self._triggered = users["triggered"].to_numpy(zero_copy_only=False)
@@ -102,7 +119,7 @@ class _Rows:
         self._cut = [_column(users, "numerator", number) > caps.get(number, np.inf) for number in range(len(metrics))]
 
     def cell(self, at: Positions) -> Cell:
-        counted = at[self._counted[at]]
+        counted, bots = at[self._counted[at]], at[self._only_bots[at]]
         return Cell(
             exposed=len(at),
             crossed=int(self._crossed[at].sum()),
@@ -112,6 +129,8 @@ class _Rows:
             capped=tuple(int(cut[counted].sum()) for cut in self._cut),
             moments=tuple(Moments.of(columns[counted]) for columns in self._columns),
             sketches=tuple(self._sketch(number, counted) for number in range(len(self._metrics))),
+            bot_moments=tuple(Moments.of(columns[bots]) for columns in self._columns),
+            bot_sketches=tuple(self._sketch(number, bots) for number in range(len(self._metrics))),
         )
 
     def _sketch(self, number: int, counted: Positions) -> bytes | None:
@@ -132,10 +151,10 @@ def _groups(
     return np.split(order, np.flatnonzero(np.diff(group[order])) + 1)
 
 
-def counted_users(users: pa.Table) -> NDArray[np.bool_]:
-    """Users who are in the metrics: no bot, one arm, and a window that has passed."""
+def counted_users(users: pa.Table, bots: bool = False) -> NDArray[np.bool_]:
+    """Users who are in the metrics: no bot, one arm, and a window that has passed; `bots`: those who only are one."""
     mature, bot = (users[name].to_numpy(zero_copy_only=False) for name in ("mature", "bot"))
-    counted: NDArray[np.bool_] = (users["arms"].to_numpy() == 1) & mature & ~bot
+    counted: NDArray[np.bool_] = (users["arms"].to_numpy() == 1) & mature & (bot == bots)
     return counted
 
 

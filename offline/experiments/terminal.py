@@ -36,6 +36,7 @@ def _metrics(report: Report) -> Table:
     table = Table("metric", *(["arm"] if several else []), "control", "treatment", "lift", "interval", "p")
     rows = [(f"{row.metric}\n{row.role}", row) for row in report.comparisons]
     rows += [(f"{s.comparison.metric}\n{s.segment} readers", s.comparison) for s in report.segments]
+    rows += [(f"{row.metric}\nwith bots", row) for row in report.with_bots]
     for name, comparison in rows:
         row = metric_row(name, comparison)
         arm = [comparison.arm] if several else []

@@ -29,7 +29,7 @@ def users(seed: int, count: int) -> pa.Table:
         "arms": drawn.choice([1, 1, 1, 2], count),
         "cold": drawn.random(count) < 0.3,
         "triggered": drawn.random(count) < 0.8,
-        "bot": np.zeros(count, dtype=bool),
+        "bot": drawn.random(count) < 0.1,
         "mature": drawn.random(count) < 0.9,
     }
     for number in range(2):
@@ -58,6 +58,7 @@ def test_buckets_add_up_to_the_whole(sizes: list[int]) -> None:
     for key, cell in whole.cells.items():
         found = added.cells[key]
         assert (found.exposed, found.crossed, found.waiting) == (cell.exposed, cell.crossed, cell.waiting)
+        assert found.with_bots().moments[0].count == cell.with_bots().moments[0].count
         np.testing.assert_allclose(found.moments[0].mean, cell.moments[0].mean)
         np.testing.assert_allclose(found.moments[0].products, cell.moments[0].products, atol=1e-9)
 
@@ -66,8 +67,10 @@ def test_only_users_of_one_arm_whose_window_has_passed_are_in_a_metric() -> None
     table = users(1, 500)
     rows = [row for row in table.to_pylist() if row["arm"] == "control"]
     found = tally(table).total(lambda key: key.arm == "control")
-    counted = [row for row in rows if row["arms"] == 1 and row["mature"]]
+    with_bots = [row for row in rows if row["arms"] == 1 and row["mature"]]
+    counted = [row for row in with_bots if not row["bot"]]
     assert (found.exposed, found.moments[0].count) == (len(rows), len(counted))
+    assert found.with_bots().moments[0].count == len(with_bots) > len(counted)
     assert found.crossed == sum(row["arms"] > 1 for row in rows)
     assert found.waiting == sum(not row["mature"] for row in rows)
     assert found.moments[0].mean[0] == pytest.approx(np.mean([row["numerator_0"] for row in counted]))

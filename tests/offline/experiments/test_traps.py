@@ -166,6 +166,11 @@ def test_06_bots_are_known_by_their_history_and_a_liked_treatment_makes_none() -
     believed = row_of(report_of(log, replace(analysis, bot_requests=10**6, trust=lenient)), "ctr").control
     assert believed is not None
     assert believed.value > 1.5 * row_of(clean, "ctr").control.value  # type: ignore[union-attr]
+    assert clean.with_bots == []  # where nobody was taken for one
+    (told,) = report_of(log, replace(analysis, trust=lenient)).with_bots  # and without them, beside it
+    assert told.control is not None
+    assert told.control.value == pytest.approx(believed.value)
+    assert (told.metric, told.control.count) == ("ctr", believed.count)
     # what a reader does after the first exposure, however much, makes no bot: the effect keeps its sign
     busy = _bots(40, requests=250, arm="treatment", before=False)
     found = fold_users(pa.concat_tables([exposures, busy]), outcomes, analysis, watermark_ms=START_MS + 30 * DAY_MS)
