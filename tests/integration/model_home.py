@@ -5,18 +5,15 @@ from pathlib import Path
 import torch
 
 from offline.experiments.runners import RunnerSettings
-from offline.release.manifest import sha256_of
 from offline.release.models import ModelPaths
 from offline.release.repository import assemble_repository
 from offline.release.student import convert
 from offline.simulate import SimulationSettings, write_simulation
 from offline.training.bases import load_base, save_model
-from offline.training.manifest import RunManifest, write_run_manifest
 from offline.training.preparation import PrepareSettings, prepare_examples
-from offline.training.run import weights_of
 from offline.training.tiny import write_tiny
-from offline.training.vocabulary import tokenizer_sha256
 from schemas.names import Model
+from tests.offline.release.finished import write_finished
 from tests.offline.training.world import write_tokenizer
 
 
@@ -42,19 +39,7 @@ def finished_run(folder: Path, base: Path, seed: int) -> Path:
     for weight in loaded.model.parameters():
         weight.data += 0.01 * torch.randn_like(weight)
     save_model(loaded, folder / "model")
-    manifest = RunManifest(
-        kind="student",
-        size="tiny",
-        settings={"max_new_tokens": 10},
-        data_sha256="d" * 64,
-        base=str(base),
-        prompt_version="bare-1",
-        state="done",
-        tokenizer_sha256=tokenizer_sha256(folder / "model"),
-        model_sha256=sha256_of(weights_of(folder / "model")),
-    )
-    write_run_manifest(folder, manifest)
-    return folder
+    return write_finished(folder, base)
 
 
 def prepared_examples(folder: Path) -> Path:

@@ -7,16 +7,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from offline.release.manifest import sha256_of
 from offline.release.releases import HeldOut, Release, read_release, release_run, released
 from offline.training.bases import load_base, save_model
-from offline.training.manifest import RunManifest, write_run_manifest
 from offline.training.material import prompts_of
 from offline.training.pruning import prune_blocks
-from offline.training.run import weights_of
 from offline.training.tiny import write_tiny
-from offline.training.vocabulary import tokenizer_sha256
 from schemas.errors import KeenstreamError, UsageError
+from tests.offline.release.finished import write_finished
 from tests.offline.training.world import readers, write_tokenizer
 
 HELD_OUT = HeldOut(prompts=prompts_of(readers(12)), recall=lambda lists: len(lists) / 100, signals=0.25)
@@ -30,19 +27,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_tiny(tokenizer, folder / "base", width=16, tied=True)
     loaded = load_base(str(folder / "base"))
     save_model(loaded._replace(model=prune_blocks(loaded.model, [0, 1, 3])), folder / "model")
-    manifest = RunManifest(
-        kind="student",
-        size="tiny",
-        settings={"max_new_tokens": 10},
-        data_sha256="d" * 64,
-        base=str(folder / "base"),
-        prompt_version="bare-1",
-        state="done",
-        tokenizer_sha256=tokenizer_sha256(folder / "model"),
-        model_sha256=sha256_of(weights_of(folder / "model")),
-    )
-    write_run_manifest(folder, manifest)
-    return folder
+    return write_finished(folder, folder / "base")
 
 
 def make(run: Path, releases: Path, **options: float) -> Release:
