@@ -34,8 +34,16 @@ check: $(PROJECT)
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m mypy
 
+# Training's tests have a process of their own: torch, scikit-learn and OpenVINO bring an OpenMP each, and a process that had
+# run all other tests before them once ended there by SIGSEGV.
+TRAINING := tests/offline/training
 test: setup check
+ifdef ARGS
 	$(PYTHON) -m pytest $(ARGS)
+else
+	$(PYTHON) -m pytest --ignore=$(TRAINING)
+	$(PYTHON) -m pytest $(TRAINING)
+endif
 
 system:
 	@.ci/system

@@ -3,6 +3,7 @@
 What their processes and the workers wrote is shown with a test that fails.
 """
 
+import os
 import signal
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -15,6 +16,10 @@ if TYPE_CHECKING:  # tests of plain rules do not wait for the clients of servers
     from keenstream.stack.kafka import KafkaServer
     from keenstream.stack.milvus import MilvusServer
     from keenstream.stack.triton import TritonServer
+
+# Before torch is loaded, and for all processes that tests start: OpenMP's threads, which wait by spinning, make tests
+# beside other work many times slower, and small tensors gain nothing by them.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 SHOWN_LOGS, SHOWN_LINES = 8, 30
 
