@@ -21,7 +21,8 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.naive_bayes import MultinomialNB
 
-from offline.training.proposals import TrainingReader, Vectors
+from offline.training.news_index import Vectors
+from offline.training.proposals import TrainingReader
 from schemas.article import Article, embedded_text
 from schemas.profile import Signal, latest_signals
 
@@ -45,11 +46,14 @@ class News(msgspec.Struct, frozen=True):
 
 
 def expected_clicks(readers: Sequence[TrainingReader], news: News, seed: int = 7) -> list[Expected]:
-    """For each reader, by the model of the half that the reader is not in; at least two readers."""
+    """For each row, by the model of the half that its reader is not in; at least two rows.
+
+    A reader who is seen at several moments is in one half with all of them.
+    """
     space = _Space(news, seed)
-    halves = [readers[0::2], readers[1::2]]
-    models = [_Model(space, half, seed) for half in halves]
-    return [models[1 - at % 2].expected(reader) for at, reader in enumerate(readers)]
+    users = {user: at % 2 for at, user in enumerate(dict.fromkeys(reader.user_id for reader in readers))}
+    models = [_Model(space, [row for row in readers if users[row.user_id] == half], seed) for half in (0, 1)]
+    return [models[1 - users[row.user_id]].expected(row) for row in readers]
 
 
 class _Space:
@@ -138,11 +142,8 @@ def _associations(space: _Space, readers: Sequence[TrainingReader]) -> Callable[
     """Texts of pages and searches -> [texts, topics], the topics of news that readers of such texts click."""
     texts, topics, weights = list[str](), list[int](), list[float]()
     for reader in readers:
-        clicks = (
-            space.topics_of(space.news.embed([signal.text for signal in reader.profile.click])).tolist()
-            if (reader.profile.click)
-            else []
-        )
+        titles = [signal.text for signal in reader.profile.click]
+        clicks = space.topics_of(space.news.embed(titles)).tolist() if titles else []
         places = [space.place[article] for article in reader.clicked if article in space.place]
         clicks += space.topics.labels_[places].tolist()
         for _, signal in (row for row in latest_signals(reader.profile) if row[0] != "click"):

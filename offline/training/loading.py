@@ -64,11 +64,9 @@ def load_material(
 
 
 def _judges(endpoint: Endpoint | None) -> dict[str, Judge]:
-    return (
-        {"coverage": LlmJudge("coverage", endpoint), "specificity": LlmJudge("specificity", endpoint)}
-        if (endpoint)
-        else {}
-    )
+    if endpoint is None:
+        return {}
+    return {"coverage": LlmJudge("coverage", endpoint), "specificity": LlmJudge("specificity", endpoint)}
 
 
 def training_news(articles: Sequence[Article], training: Sequence[Example]) -> list[Article]:

@@ -98,7 +98,7 @@ class NewsIndex:
 
     def _search(self, queries: Vectors) -> Iterable[Found]:
         cosines = queries @ self._articles.T
-        places = _best(cosines, PLACES)
+        places = best_places(cosines, PLACES)
         best = np.take_along_axis(cosines, places, axis=1)
         ranks = np.searchsorted(self._reference, _spread(cosines)) / len(self._reference)
         for row, close, clarity in zip(places, best.mean(axis=1), ranks, strict=True):
@@ -122,7 +122,7 @@ def drop_oldest(cache: dict[str, Any], most: int) -> None:
         del cache[key]
 
 
-def _best(cosines: Vectors, k: int) -> NDArray[np.int64]:
+def best_places(cosines: Vectors, k: int) -> NDArray[np.int64]:
     """Places of the `k` greatest of each row, greatest first; ties by place."""
     k = min(k, cosines.shape[1])
     places = np.argpartition(-cosines, k - 1, axis=1)[:, :k]

@@ -12,16 +12,15 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from offline.training.news_index import Vectors, best_places
 from schemas.candidates import RANK_CONSTANT
+from schemas.config import Api
 from schemas.profile import UserProfile, latest_signals
 from schemas.queries import MAX_QUERIES
 
-Vectors = NDArray[np.float32]
-
 PHRASE_WORDS = (2, 5)  # of one phrase, from and to
-SERVED_PLACES = 10
-CHOICE_PLACES = 20  # by ten, lists fit the news of the day and served other news worse (README, Training)
-HITS_PER_QUERY = 30  # as the API takes (schemas/config.py)
+CHOICE_PLACES = 20  # judged by ten, lists fit the news that chose them and served other news worse
+HITS_PER_QUERY = Api().articles_per_query
 LEAST_GAIN = 0.02  # share that one more query must add to what the list brings
 _WORD = re.compile(r"[\w'’$%&.-]*\w[%$]?")
 _FUNCTION_WORDS = frozenset(  # English; a phrase neither begins nor ends with one
@@ -67,12 +66,10 @@ def _content(word: str) -> bool:
 
 def votes_of(cosines: Vectors) -> Vectors:
     """[queries, articles] -> votes of reciprocal rank fusion, 1 / (60 + rank), for each query's nearest articles."""
-    depth = min(HITS_PER_QUERY, cosines.shape[1])
-    nearest = np.argpartition(-cosines, depth - 1, axis=1)[:, :depth]
-    order = np.argsort(-np.take_along_axis(cosines, nearest, axis=1), axis=1, kind="stable")
+    nearest = best_places(cosines, HITS_PER_QUERY)
+    ranks = np.arange(1, nearest.shape[1] + 1, dtype=np.float32)
     found = np.zeros(cosines.shape, np.float32)
-    ranks = 1 / (RANK_CONSTANT + np.arange(1, depth + 1, dtype=np.float32))
-    np.put_along_axis(found, np.take_along_axis(nearest, order, axis=1), ranks[None, :], axis=1)
+    np.put_along_axis(found, nearest, 1 / (RANK_CONSTANT + ranks)[None, :], axis=1)
     return found
 
 

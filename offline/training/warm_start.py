@@ -15,11 +15,10 @@ import msgspec
 import numpy as np
 
 from offline.training.click_model import Expected, News, expected_clicks
+from offline.training.news_index import PLACES, Vectors
 from offline.training.proposals import (
     CHOICE_PLACES,
-    SERVED_PLACES,
     TrainingReader,
-    Vectors,
     brought,
     fused_list,
     phrases,
@@ -64,11 +63,12 @@ class _Half(msgspec.Struct, frozen=True):
     ids: Sequence[str]
     places: np.ndarray[tuple[int], np.dtype[np.int64]]  # in the news
     vectors: Vectors
+    embed: Callable[[Sequence[str]], Vectors]
 
-    def votes(self, queries: Sequence[str], news: News, expected: Expected) -> Vectors:
+    def votes(self, queries: Sequence[str], expected: Expected) -> Vectors:
         """[queries, articles]; what the reader has clicked, which nobody expects to be clicked again, is out."""
         unseen = expected[self.places] > 0
-        return np.asarray(votes_of(news.embed(queries) @ self.vectors.T) * unseen, np.float32)
+        return np.asarray(votes_of(self.embed(queries) @ self.vectors.T) * unseen, np.float32)
 
 
 def completion_of(queries: Sequence[str]) -> str:
@@ -88,10 +88,10 @@ def choose_lists(
         raise UsageError("choosing lists needs the clicks of other readers: prepare examples of at least two readers")
     expected, (choosing, reporting) = expected_clicks(readers, news), _halves(news)
     rows = zip(readers, expected, samples or [()] * len(readers), strict=True)
-    lists = [_proposed(reader, clicks, texts, news, choosing, settings) for reader, clicks, texts in rows]
+    lists = [_proposed(reader, clicks, texts, choosing, settings) for reader, clicks, texts in rows]
     scores = _scores(readers, [[queries for _, queries in proposals] for proposals in lists], composite)
     return [
-        _reported(_best(reader, proposals, worth, clicks, news, choosing, settings), reader, clicks, news, reporting)
+        _reported(_best(reader, proposals, worth, clicks, choosing, settings), reader, clicks, reporting, settings)
         for reader, proposals, worth, clicks in zip(readers, lists, scores, expected, strict=True)
         if proposals
     ]
@@ -110,7 +110,7 @@ def _halves(news: News) -> tuple[_Half, _Half]:
 
 
 def _half(ids: Sequence[str], places: np.ndarray[tuple[int], np.dtype[np.int64]], news: News) -> _Half:
-    return _Half([ids[place] for place in places], places, news.vectors[places])
+    return _Half([ids[place] for place in places], places, news.vectors[places], news.embed)
 
 
 Proposal = tuple[Source, tuple[str, ...]]
@@ -120,12 +120,11 @@ def _proposed(
     reader: TrainingReader,
     expected: Expected,
     written: Sequence[str],
-    news: News,
     half: _Half,
     settings: ChoiceSettings,
 ) -> list[Proposal]:
     candidates = _candidates(reader, settings)
-    chosen = fused_list(half.votes(candidates, news, expected), expected[half.places]) if candidates else []
+    chosen = fused_list(half.votes(candidates, expected), expected[half.places]) if candidates else []
     proposals: list[Proposal] = [
         ("phrases", parse_queries("\n".join(candidates[place] for place in chosen))),  # first: ties go to fewer queries
         ("signals", _signals(reader, settings)),
@@ -157,11 +156,10 @@ def _best(
     proposals: Sequence[Proposal],
     worth: Sequence[float],
     expected: Expected,
-    news: News,
     half: _Half,
     settings: ChoiceSettings,
 ) -> Chosen:
-    fused = np.stack([half.votes(queries, news, expected).sum(axis=0) for _, queries in proposals])
+    fused = np.stack([half.votes(queries, expected).sum(axis=0) for _, queries in proposals])
     totals = np.array(worth) + settings.hit_weight * brought(fused, expected[half.places], CHOICE_PLACES)
     best = int(totals.argmax())
     source, queries = proposals[best]
@@ -174,14 +172,15 @@ def _best(
     )
 
 
-def _reported(chosen: Chosen, reader: TrainingReader, expected: Expected, news: News, half: _Half) -> Chosen:
+def _reported(
+    chosen: Chosen, reader: TrainingReader, expected: Expected, half: _Half, settings: ChoiceSettings
+) -> Chosen:
     clicked = np.array([article in reader.clicked for article in half.ids], np.float64)
     if not clicked.any():
         return chosen
 
     def recall(queries: Sequence[str]) -> float:
-        return float(brought(half.votes(queries, news, expected).sum(axis=0), clicked, SERVED_PLACES))
+        return float(brought(half.votes(queries, expected).sum(axis=0), clicked, PLACES))
 
-    signals = signals_as_queries(reader.profile, limit=ChoiceSettings().signal_queries)
-    lists = parse_queries(chosen.completion)
+    lists, signals = parse_queries(chosen.completion), _signals(reader, settings)
     return msgspec.structs.replace(chosen, recall=recall(lists), signals_recall=recall(signals))

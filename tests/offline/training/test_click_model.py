@@ -1,3 +1,4 @@
+import msgspec
 import numpy as np
 
 from offline.training.click_model import expected_clicks
@@ -53,6 +54,18 @@ def test_nobody_is_expected_to_click_again_and_no_click_at_all_is_no_error(mater
 def test_the_same_readers_give_the_same_expectation(material: Material) -> None:
     first, second = (expected_clicks(material.training, material.news) for _ in range(2))
     assert all((one == other).all() for one, other in zip(first, second, strict=True))
+
+
+def test_a_reader_of_several_moments_is_in_one_half(material: Material) -> None:
+    """Clicks told at another moment of the same reader do not choose either."""
+    first, *others = material.training
+    moved = msgspec.structs.replace(first, clicked=("lithium-0", "lithium-1"))
+    twice, once = (
+        expected_clicks([first, moved, *others], material.news),
+        expected_clicks([first, *others], material.news),
+    )
+    assert (twice[0] == twice[1]).all()
+    assert (twice[0] == once[0]).all()
 
 
 def test_an_article_is_enough_for_a_model() -> None:

@@ -4,11 +4,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
+from offline.training.news_index import Vectors
 from offline.training.proposals import (
     CHOICE_PLACES,
     LEAST_GAIN,
     PHRASE_WORDS,
-    Vectors,
     brought,
     fused_list,
     phrases,
