@@ -18,8 +18,11 @@ BARE: Final[PromptVersion] = "bare-1"
 STOP: Final = "\n"  # a list is one line: `query; query; query`
 
 # The latest of each domain, in the order in which they are told. A small model copies what stands near the end, so news
-# comes last; told more of the rest, it often wrote dates instead of queries.
-MAX_SIGNALS: Final[dict[Kind, int]] = {"page": 2, "search": 2, "click": 4}
+# comes last; told more of the rest, it often wrote dates instead of queries before it was trained.
+MAX_SIGNALS: Final[dict[PromptVersion, dict[Kind, int]]] = {
+    EXAMPLES: {"page": 2, "search": 2, "click": 4},
+    BARE: {"page": 4, "search": 4, "click": 8},
+}
 MAX_SIGNAL_CHARACTERS = 90
 
 LABELS: dict[Kind, str] = {"page": "Pages", "search": "Searches", "click": "News read"}
@@ -62,15 +65,16 @@ def known_prompt(version: str) -> PromptVersion:
 
 def render_prompt(profile: UserProfile, version: PromptVersion) -> str:
     """The prompt for one reader: the latest signals of each domain, newest last, texts cut at word ends."""
-    lines = "".join(_render_kind(kind, signals) for kind, signals in _latest_by_kind(profile).items())
+    lines = "".join(_render_kind(kind, signals) for kind, signals in _latest_by_kind(profile, version).items())
     head = _INSTRUCTION + _WORKED if version == EXAMPLES else ""
     return f"{head}{lines}News searches:"
 
 
-def _latest_by_kind(profile: UserProfile) -> dict[Kind, list[Signal]]:
-    chosen: dict[Kind, list[Signal]] = {kind: [] for kind in MAX_SIGNALS}
+def _latest_by_kind(profile: UserProfile, version: PromptVersion) -> dict[Kind, list[Signal]]:
+    most = MAX_SIGNALS[version]
+    chosen: dict[Kind, list[Signal]] = {kind: [] for kind in most}
     for kind, signal in latest_signals(profile):
-        if len(chosen[kind]) < MAX_SIGNALS[kind]:
+        if len(chosen[kind]) < most[kind]:
             chosen[kind].append(signal)
     return chosen
 

@@ -43,6 +43,7 @@ class News(msgspec.Struct, frozen=True):
     articles: Sequence[Article]
     vectors: Vectors
     embed: Callable[[Sequence[str]], Vectors]
+    shown_from_ms: int = 0  # older articles were shown to no reader any more: lists are chosen by them, not judged
 
 
 def expected_clicks(readers: Sequence[TrainingReader], news: News, seed: int = 7) -> list[Expected]:

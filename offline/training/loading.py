@@ -1,8 +1,8 @@
 """Prepared examples as the material of a run: no run looks at the readers that are reported on.
 
 Training readers teach; validation readers, seen at a later moment, guard the run and choose nothing else. The index
-that rewards and proposals search ends where the last training window ends; recall is measured in the pool of the later
-moment, as everywhere (offline/evaluate/protocol.py).
+that rewards search holds what could be shown until the last training window ends, lists are chosen by all news until
+then; recall is measured in the pool of the later moment, as everywhere (offline/evaluate/protocol.py).
 """
 
 from collections.abc import Sequence
@@ -54,7 +54,7 @@ def load_material(
         Material(
             training=[as_reader(row) for row in training],
             held_out=[as_reader(row) for row in validation],
-            news=make_news(news, index.texts),
+            news=make_news(_news_until(articles, training), index.texts, min(row.published_at for row in news)),
             rank=held_out_rank(articles, validation, embedder, api),
             rewards=make_rewards(index, **_judges(judge), beyond=beyond),
             data_sha256=manifest.content_sha256,
@@ -71,9 +71,14 @@ def _judges(endpoint: Endpoint | None) -> dict[str, Judge]:
 
 def training_news(articles: Sequence[Article], training: Sequence[Example]) -> list[Article]:
     """What could be shown from the first training moment to the end of the last window; nothing later."""
-    last_ms = max(row.until_ms for row in training)
     pool = pool_at(articles, min(row.at_ms for row in training), fresh_ms=FRESH_MS)
-    return [article for article in pool if article.published_at <= last_ms]
+    return _news_until(pool, training)
+
+
+def _news_until(articles: Sequence[Article], training: Sequence[Example]) -> list[Article]:
+    """All that was published before the last training window ended."""
+    last_ms = max(row.until_ms for row in training)
+    return [article for article in articles if article.published_at <= last_ms]
 
 
 def held_out_rank(articles: Sequence[Article], rows: Sequence[Example], embedder: Embedder, api: Api) -> Rank:

@@ -113,16 +113,26 @@ TINY = Size(
 LAPTOP = Size(
     name="laptop",
     base="smollm2",
-    warm_start=WarmStart(steps=600, batch=16, learning_rate=2e-4, checkpoint_every=25),
-    teacher=Teacher(steps=200, groups=4, completions=8, learning_rate=5e-6, checkpoint_every=5, held_out_every=20),
-    student=Student(
-        steps=300,
+    warm_start=WarmStart(
+        steps=200,
         batch=16,
-        learning_rate=2e-5,
+        learning_rate=3e-4,
+        checkpoint_every=20,
+        choice=ChoiceSettings(samples=0),  # untrained, the model writes no usable list from the bare prompt
+        bf16=True,
+    ),
+    teacher=Teacher(
+        steps=60, groups=4, completions=8, learning_rate=1e-5, checkpoint_every=5, held_out_every=20, bf16=True
+    ),
+    student=Student(
+        steps=60,
+        batch=16,
+        learning_rate=3e-5,
         checkpoint_every=10,
-        held_out_every=50,
-        layers=12,
-        warm_start=WarmStart(steps=300, batch=16, learning_rate=3e-4, checkpoint_every=25),
+        held_out_every=20,
+        layers=16,
+        warm_start=WarmStart(steps=240, batch=16, learning_rate=5e-4, checkpoint_every=20, bf16=True),
+        bf16=True,
     ),
 )
 CLUSTER = Size(

@@ -124,13 +124,17 @@ def kept_lists(folder: Path, make: Callable[[], Sequence[Chosen]]) -> list[Chose
 
 
 def _chosen(material: Material, settings: WarmStart, base: str, tell: Tell) -> list[Chosen]:
+    texts = _samples(material, settings, base, tell) if settings.choice.samples else None
+    tell(f"choosing the best list of each of {len(material.training)} readers")
+    return choose_lists(material.training, material.news, composite_of(material.rewards, {}), settings.choice, texts)
+
+
+def _samples(material: Material, settings: WarmStart, base: str, tell: Tell) -> list[list[str]]:
     choice, loaded = settings.choice, load_base(base)
     tell(f"sampling lists of the model for {len(material.training)} readers, {choice.samples} each")
     writer = ListWriter(loaded.model, loaded.tokenizer, max_new_tokens=settings.max_new_tokens)
     prompts = prompts_of(material.training)
-    texts = writer.sample(prompts, choice.samples, temperature=choice.sample_temperature, seed=settings.seed)
-    tell("choosing the best list of each reader")
-    return choose_lists(material.training, material.news, composite_of(material.rewards, {}), choice, texts)
+    return writer.sample(prompts, choice.samples, temperature=choice.sample_temperature, seed=settings.seed)
 
 
 def train_teacher(

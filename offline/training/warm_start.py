@@ -2,8 +2,8 @@
 
 Proposals: the cleaned signals, phrases of them, and what the model itself samples. The best has the highest composite
 reward plus weight times the clicks that it is expected to bring (click_model.py). Half of the articles, by a hash,
-choose; the other half reports (`Chosen.recall`): a student cannot see the news of the day, so a list is worth what it
-brings of other news than that which chose it. Phrases of news that readers with like signals clicked were tried as a
+choose; what the readers were shown of the other half reports (`Chosen.recall`): a student cannot see the news of the
+day, so a list is worth what it brings of other news than that which chose it, and older news helps to choose. Phrases of news that readers with like signals clicked were tried as a
 fourth source: they brought 1 % more, and a model that is shown no such news cannot learn to write them.
 """
 
@@ -103,10 +103,11 @@ def in_choosing_half(article_id: str) -> bool:
 
 
 def _halves(news: News) -> tuple[_Half, _Half]:
-    """One of them may be empty only where there is a single article."""
+    """The half that chooses, and what was shown of the half that reports."""
     ids = [article.article_id for article in news.articles]
     chooses = np.array([in_choosing_half(article) for article in ids])
-    return _half(ids, np.flatnonzero(chooses), news), _half(ids, np.flatnonzero(~chooses), news)
+    shown = np.array([article.published_at >= news.shown_from_ms for article in news.articles])
+    return _half(ids, np.flatnonzero(chooses), news), _half(ids, np.flatnonzero(~chooses & shown), news)
 
 
 def _half(ids: Sequence[str], places: np.ndarray[tuple[int], np.dtype[np.int64]], news: News) -> _Half:

@@ -28,13 +28,14 @@ def test_the_prompt_is_the_golden_one(version: PromptVersion) -> None:
     assert render_prompt(reader(), version) == (GOLDEN / f"prompt-{version}.txt").read_text(encoding="utf-8")
 
 
-def test_only_the_latest_signals_of_a_kind_are_told() -> None:
+@pytest.mark.parametrize("version", [EXAMPLES, BARE])
+def test_only_the_latest_signals_of_a_kind_are_told(version: PromptVersion) -> None:
     profile = UserProfile("reader")
     for at in range(1, 20):
         event = Event(event_id=str(at), user_id="reader", kind="page", text=f"page {at}", occurred_at=at)
         profile = fold_event(profile, event, signals_per_domain=50)
-    line = render_prompt(profile, BARE).splitlines()[0]
-    assert line.count(";") + 1 == MAX_SIGNALS["page"]
+    line = render_prompt(profile, version).splitlines()[-2]
+    assert line.count(";") + 1 == MAX_SIGNALS[version]["page"]
     assert line.endswith("page 19")
 
 
