@@ -16,9 +16,10 @@ from keenstream.commands.console import JSON_OPTION, console, print_json, step_p
 from schemas.errors import UsageError
 
 if TYPE_CHECKING:
-    from offline.evaluate.evaluation import Evaluation, Models, Write
-    from offline.evaluate.policies import Writing
-    from schemas.config import Api
+    from offline.evaluate.evaluation import Evaluation, Models
+    from offline.evaluate.policies import OpenPolicy
+    from schemas.clients.models import Cleaner
+    from schemas.config import Config
     from schemas.prompt import PromptVersion
 
 DEADLINE_SECONDS = 900.0  # of one list, all that wait before it included
@@ -35,7 +36,10 @@ def evaluate(
         list[str], typer.Option(help="NAME=HOST:PORT of a Triton; it says itself which prompt it reads.")
     ] = [],  # noqa: B006
     lists: Annotated[list[str], typer.Option(help="NAME=FILE of JSON Lines: user_id, completions.")] = [],  # noqa: B006
-    samples: Annotated[int, typer.Option(min=1, max=32, help="Lists of each reader, for best-of-N.")] = 1,
+    samples: Annotated[int, typer.Option(min=1, max=32, help="N: lists of each reader, for best-of-N.")] = 1,
+    best_of_readers: Annotated[
+        int, typer.Option(min=0, help="Measure best-of-N on so many readers, chosen by hash; 0: all.")
+    ] = 0,
     seeds: Annotated[int, typer.Option(min=1, help="Repetitions of what is random.")] = 3,
     readers: Annotated[int, typer.Option(min=0, help="At most so many held-out readers; 0: all.")] = 0,
     fresh_days: Annotated[float, typer.Option(min=0.01, help="Articles older than this are not alive.")] = 3.0,
@@ -50,6 +54,12 @@ def evaluate(
     engine: Annotated[
         str, typer.Option(help="Of the checkpoints: transformers, or openvino, as they are served on a CPU.")
     ] = "transformers",
+    keep: Annotated[
+        Path | None, typer.Option(help="Folder of the checkpoints' lists: what it holds is not written again.")
+    ] = None,
+    cleaner: Annotated[
+        bool, typer.Option("--cleaner", help="Also by profiles as the built cleaner leaves them: `NAME, cleaned`.")
+    ] = False,
     workers: Annotated[int, typer.Option(min=1, help="Processes of the FnApiRunner.")] = 1,
     runner: Annotated[str, typer.Option(help="A Beam runner.")] = "FnApiRunner",
     beam: Annotated[list[str], typer.Option("--beam", help="An option for Beam.")] = [],  # noqa: B006
@@ -58,37 +68,44 @@ def evaluate(
 ) -> None:
     """Recall, NDCG and MRR of models' lists beside popularity, BM25, the reader's own signals, sequence models, ...
 
-    Example: `keenstream evaluate examples --model student=runs/student --engine openvino --samples 8 --out report`
+    Example: `keenstream evaluate examples --model student=runs/student --engine openvino --samples 8 --out report`.
+    Models named prompt-only, teacher, student, student-supervised, student-none, teacher-without-REWARD and student-X
+    are compared as the paper compares them.
     """
+    from keenstream.settings import resolve_config
     from keenstream.stack.folders import state_folder
     from offline.evaluate.evaluation import EvaluationSettings
     from offline.evaluate.evaluation import evaluate as run
     from offline.evaluate.local_embedder import LocalEmbedder
-    from offline.evaluate.policies import Writing
     from offline.evaluate.sequences import SequenceSettings
     from offline.experiments.runners import RunnerSettings
     from offline.release.models import ModelPaths
 
+    config, paths = resolve_config(), ModelPaths.below(state_folder())
     settings = EvaluationSettings(
         fresh_days=fresh_days,
         most_readers=readers,
         seeds=tuple(range(1, seeds + 1)),
+        samples=samples,
+        best_of_readers=best_of_readers,
+        cleaner_signals=config.interests.cleaner_signals,
         sequences=SequenceSettings() if sequences else None,
-        api=_api(),
+        api=config.api,
         runner=RunnerSettings(runner=runner, workers=workers, options=tuple(beam)),
     )
-    writing = Writing(samples=samples)
-    models = _grouped(_checkpoints(model, writing, device, engine) + _served_models(served, writing) + _written(lists))
-    embedder = LocalEmbedder(ModelPaths.below(state_folder()).embedder)
-    with _examples(examples, articles, gap, simulated, seed) as folder, step_progress("evaluating") as step:
-        evaluation = run(folder, models, embedder, settings, step)
+    models = _grouped(_checkpoints(model, device, engine, keep) + _served_models(served) + _written(lists))
+    embedder, judging = LocalEmbedder(paths.embedder), _cleaner(paths.cleaner if cleaner else None)
+    with _examples(examples, config, articles, gap, simulated, seed) as folder, step_progress("evaluating") as step:
+        evaluation = run(folder, models, embedder, settings, step, judging)
     _tell(evaluation, out, as_json)
 
 
-def _api() -> "Api":
-    from keenstream.settings import resolve_config
+def _cleaner(folder: Path | None) -> "Cleaner | None":
+    if folder is None:
+        return None
+    from offline.evaluate.local_cleaner import LocalCleaner
 
-    return resolve_config().api
+    return LocalCleaner(folder)
 
 
 def _tell(evaluation: "Evaluation", out: Path | None, as_json: bool) -> None:
@@ -101,14 +118,15 @@ def _tell(evaluation: "Evaluation", out: Path | None, as_json: bool) -> None:
 
 
 @contextmanager
-def _examples(given: Path | None, articles: Path | None, gap: float, readers: int, seed: int) -> Iterator[Path]:
+def _examples(
+    given: Path | None, config: "Config", articles: Path | None, gap: float, readers: int, seed: int
+) -> Iterator[Path]:
     """The prepared folder, or that of a world simulated for this evaluation."""
     if given:
         if articles:
             raise UsageError("--articles is for a simulated world: the examples have their own articles")
         yield given
         return
-    from keenstream.settings import resolve_config
     from offline.experiments.runners import RunnerSettings
     from offline.simulate import SimulationSettings, checked, write_simulation
     from offline.training.preparation import PrepareSettings, prepare_examples
@@ -119,53 +137,50 @@ def _examples(given: Path | None, articles: Path | None, gap: float, readers: in
     with TemporaryDirectory(prefix="keenstream-world-") as scratch, step_progress("simulating") as step:
         world, folder = Path(scratch) / "world", Path(scratch) / "examples"
         write_simulation(world, checked(SimulationSettings(readers=readers, gap=gap, seed=seed)), news)
-        prepared = PrepareSettings(profiles=resolve_config().profiles)
+        prepared = PrepareSettings(profiles=config.profiles)
         prepare_examples(world, folder, prepared, RunnerSettings(), lambda name, done, of: step(f"{name} {done}/{of}"))
         yield folder
 
 
-def _grouped(named: list[tuple[str, "Write"]]) -> "Models":
+def _grouped(named: list[tuple[str, "OpenPolicy"]]) -> "Models":
     """A name that is given several times is one model, trained several times."""
-    found: dict[str, list[Write]] = {}
-    for name, write in named:
-        found.setdefault(name, []).append(write)
+    found: dict[str, list[OpenPolicy]] = {}
+    for name, policy in named:
+        found.setdefault(name, []).append(policy)
     return found
 
 
-def _checkpoints(options: list[str], writing: "Writing", device: str, engine: str) -> list[tuple[str, "Write"]]:
+def _checkpoints(options: list[str], device: str, engine: str, keep: Path | None) -> list[tuple[str, "OpenPolicy"]]:
     from offline.evaluate.policies import of_checkpoint
-    from offline.evaluate.served_engine import ConvertedModel
+    from offline.evaluate.prompt_writers import Checkpoint, known_engine
     from offline.evaluate.served_prompt import checkpoint_in
 
-    if engine not in ("transformers", "openvino"):
-        raise UsageError(f"--engine is transformers or openvino, not {engine}")
-    found: list[tuple[str, Write]] = []
+    by = known_engine(engine)
+    found: list[tuple[str, OpenPolicy]] = []
     for name, place in _named(options, "--model"):
         given, prompt = _with_prompt(place, ":")
         folder, own = checkpoint_in(given)
-        if engine == "openvino":
-            found.append((name, ConvertedModel(folder, prompt or own, writing)))
-        else:
-            found.append((name, partial(of_checkpoint, folder, prompt or own, device, writing)))
+        checkpoint = Checkpoint(folder=folder, prompt=prompt or own, engine=by, device=device)
+        found.append((name, of_checkpoint(checkpoint, keep)))
     return found
 
 
-def _served_models(options: list[str], writing: "Writing") -> list[tuple[str, "Write"]]:
+def _served_models(options: list[str]) -> list[tuple[str, "OpenPolicy"]]:
     from offline.evaluate.policies import ask_served
     from schemas.clients.triton import TritonStudent
 
-    found: list[tuple[str, Write]] = []
+    found: list[tuple[str, OpenPolicy]] = []
     for name, place in _named(options, "--served"):
         address, prompt = _with_prompt(place, "/")
         student = partial(TritonStudent, address, deadline_seconds=DEADLINE_SECONDS)
-        found.append((name, partial(ask_served, student, prompt, writing)))
+        found.append((name, ask_served(student, prompt)))
     return found
 
 
-def _written(options: list[str]) -> list[tuple[str, "Write"]]:
-    from offline.evaluate.policies import of_file, read_completions
+def _written(options: list[str]) -> list[tuple[str, "OpenPolicy"]]:
+    from offline.evaluate.policies import of_file
 
-    return [(name, partial(of_file, read_completions(Path(place)))) for name, place in _named(options, "--lists")]
+    return [(name, of_file(Path(place))) for name, place in _named(options, "--lists")]
 
 
 def _named(options: list[str], option: str) -> list[tuple[str, str]]:
@@ -202,16 +217,22 @@ def _write(evaluation: "Evaluation", out: Path) -> None:
 def _show(evaluation: "Evaluation") -> None:
     from rich.table import Table
 
-    from offline.evaluate.table import SHOWN, difference_cells, groups, metric_cell, ranked, shown_differences, told
+    from offline.evaluate import table as text
 
-    for group in groups(evaluation):
-        table = Table("policy", *SHOWN.values(), "answered", title=f"{group} readers")
-        for row in ranked(evaluation, group):
-            table.add_row(row.policy, *(metric_cell(row.metrics[name]) for name in SHOWN), f"{row.answered:.0%}")
+    for group in text.groups(evaluation):
+        table = Table("policy", *text.SHOWN.values(), "answered", title=f"{group} readers")
+        for row in text.ranked(evaluation, group):
+            values = (text.metric_cell(row.metrics[name]) for name in text.SHOWN)
+            table.add_row(row.policy, *values, f"{row.answered:.0%}")
         console.print(table)
     if evaluation.differences:
         table = Table("policy", "against", "readers", "metric", "difference", "ratio", title="Paired by reader")
-        for difference in shown_differences(evaluation):
-            table.add_row(*difference_cells(difference))
+        for difference in text.shown_differences(evaluation):
+            table.add_row(*text.difference_cells(difference))
         console.print(table)
-    console.print(told(evaluation), markup=False)
+    if evaluation.findings:
+        table = Table(*text.FOUND, title="What the paper claims")
+        for finding in text.shown_findings(evaluation):
+            table.add_row(*text.finding_cells(finding))
+        console.print(table)
+    console.print(text.told(evaluation), markup=False)

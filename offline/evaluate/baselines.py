@@ -11,6 +11,7 @@ from scipy.cluster.hierarchy import fcluster, linkage
 
 from offline.evaluate.answers import Answer, WeightedQuery, of_lists
 from offline.evaluate.held_out import HeldOutReader, popular
+from offline.evaluate.policy_names import OWN_SIGNALS
 from offline.evaluate.retrieval import ExactIndex, VectorCache, Vectors
 from schemas.article import Article
 from schemas.profile import UserProfile, latest_signals, seen_articles
@@ -21,7 +22,6 @@ RECENT_SIGNALS = 10  # that BM25 reads
 SIGNAL_QUERIES = (5, 8)  # as many as a list may have, and as many as the stream stores
 WARD_DISTANCE = 1.0  # between clusters of unit vectors; about a cosine of 0.5 between two single signals
 MEDOIDS = 5  # as many queries as a list may have
-OWN_SIGNALS = "own signals"  # the name begins so; how many follows
 HALF_LIFE_MS = 2 * 86_400_000  # of a signal's share in its cluster's importance
 
 Baseline = Callable[[Sequence[HeldOutReader]], list[Answer]]
@@ -46,14 +46,19 @@ def baselines(news: News, places: int) -> dict[str, Baseline]:
         "mean history embedding": lambda readers: mean_history(news, readers, places),
         "history medoids (Ward)": lambda readers: medoids(news, readers),
     }
-    return found | {f"{OWN_SIGNALS} ({n})": _signals(n) for n in SIGNAL_QUERIES} | {"latest signal": _latest}
+    return found | own_signals() | {"latest signal": _latest}
+
+
+def own_signals() -> dict[str, Baseline]:
+    """By name: so many of the reader's latest signals as queries."""
+    return {f"{OWN_SIGNALS} ({n})": _signals(n) for n in SIGNAL_QUERIES}
 
 
 def bm25(news: News, readers: Sequence[HeldOutReader], places: int) -> list[Answer]:
     """Okapi BM25 (bm25s, Lucene's variant) of titles and summaries for the words of the latest signals."""
     import bm25s
 
-    logging.getLogger("bm25s").setLevel(logging.WARNING)  # it sets DEBUG for itself
+    logging.getLogger("bm25s").setLevel(logging.WARNING)  # its import sets DEBUG
     texts = [f"{article.title} {article.summary}" for article in news.pool]
     index = bm25s.BM25()
     index.index(bm25s.tokenize(texts, stopwords="en", show_progress=False), show_progress=False)

@@ -6,13 +6,14 @@ positives than K. All metrics want at least one positive; a reader without one s
 
 import math
 from collections.abc import Collection, Sequence
+from functools import lru_cache
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 RESAMPLES = 2_000
-_RESAMPLED_AT_ONCE = 4_000_000  # values, so that many readers do not need much memory
+_RESAMPLED_AT_ONCE = 8_000_000  # values, so that many readers do not need much memory
 
 
 def recall_at_k(ranked: Sequence[str], positives: Collection[str], k: int) -> float:
@@ -60,7 +61,7 @@ class Estimate(msgspec.Struct, frozen=True):
 def estimate(values: Sequence[float] | NDArray[np.float64], *, seed: int, resamples: int = RESAMPLES) -> Estimate:
     """Mean of one value per reader; the interval comes from resampling readers."""
     data = _values(values)
-    low, high = np.quantile(_resampled_means(data, seed, resamples), (0.025, 0.975))
+    low, high = np.quantile(resampled_means(data, seed=seed, resamples=resamples), (0.025, 0.975))
     return Estimate(float(data.mean()), float(low), float(high), len(data))
 
 
@@ -87,8 +88,22 @@ def _values(values: Sequence[float] | NDArray[np.float64]) -> NDArray[np.float64
     return data
 
 
-def _resampled_means(data: NDArray[np.float64], seed: int, resamples: int) -> NDArray[np.float64]:
+def resampled_means(data: NDArray[np.float64], *, seed: int, resamples: int = RESAMPLES) -> NDArray[np.float64]:
+    """[resamples], the means of `data` over readers drawn with replacement; the same seed draws the same readers."""
+    if data.size * resamples <= _RESAMPLED_AT_ONCE:
+        kept: NDArray[np.float64] = _drawn(seed, data.size, resamples) @ data / data.size
+        return kept
     rng = np.random.default_rng(seed)
     rows = max(1, _RESAMPLED_AT_ONCE // data.size)
     parts = [min(rows, resamples - start) for start in range(0, resamples, rows)]
     return np.concatenate([data[rng.integers(0, data.size, (part, data.size))].mean(axis=1) for part in parts])
+
+
+@lru_cache(maxsize=4)  # all, cold and warm readers: one table of many policies and metrics draws three times
+def _drawn(seed: int, readers: int, resamples: int) -> NDArray[np.float64]:
+    """[resamples, readers], how often each reader was drawn."""
+    places = np.random.default_rng(seed).integers(0, readers, (resamples, readers))
+    counts = np.zeros((resamples, readers))
+    np.add.at(counts, (np.arange(resamples)[:, None], places), 1.0)
+    counts.flags.writeable = False
+    return counts

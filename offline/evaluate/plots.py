@@ -25,7 +25,10 @@ def best_of_curves(rows: list[PolicyRow]) -> dict[str, list[tuple[int, PolicyRow
         if found := _BEST_OF.fullmatch(row.policy):
             curves.setdefault(found[1], []).append((int(found[2]), row))
     single = {row.policy: row for row in rows}
-    return {name: sorted([(1, single[name]), *more], key=lambda pair: pair[0]) for name, more in curves.items()}
+    for name, points in curves.items():
+        if all(n > 1 for n, _ in points):  # on fewer readers N = 1 has a row of its own
+            points.append((1, single[name]))
+    return {name: sorted(points, key=lambda pair: pair[0]) for name, points in curves.items()}
 
 
 def _policies(rows: list[PolicyRow], evaluation: Evaluation) -> Any:

@@ -8,12 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from offline.evaluate.metrics import (
+    RESAMPLES,
     Estimate,
     estimate,
     found_share_at_k,
     ndcg_at_k,
     paired_difference,
     reciprocal_rank,
+    resampled_means,
 )
 
 ReaderGroup = Literal["all", "cold", "warm"]
@@ -98,7 +100,9 @@ def policy_rows(scores: Mapping[str, Sequence[ReaderScore]], *, seed: int) -> li
 def differences(
     ours: Sequence[ReaderScore], theirs: Sequence[ReaderScore], *, seed: int, metric: str = KEY_METRIC
 ) -> list[Difference]:
-    """Ours against theirs on the same readers, by group."""
+    """Ours against theirs on the readers of ours, by group."""
+    known = {row.user_id for row in ours}
+    theirs = [row for row in theirs if row.user_id in known]
     found = []
     for group in GROUPS:
         pair = members(ours, group), members(theirs, group)
@@ -119,22 +123,15 @@ def differences(
 
 
 def paired_ratio(
-    ours: NDArray[np.float64], theirs: NDArray[np.float64], *, seed: int, resamples: int = 2_000
+    ours: NDArray[np.float64], theirs: NDArray[np.float64], *, seed: int, resamples: int = RESAMPLES
 ) -> Estimate | None:
     """mean(ours) / mean(theirs) with the interval of resampling readers; None where theirs is 0."""
     if not theirs.any():
         return None
-    rng = np.random.default_rng(seed)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        drawn = np.array([_ratio(ours[at], theirs[at]) for at in rng.integers(0, len(ours), (resamples, len(ours)))])
-        whole = float(_ratio(ours, theirs))
-    known = drawn[np.isfinite(drawn)]
-    low, high = np.quantile(known, (0.025, 0.975)) if known.size else (np.nan, np.nan)
-    return Estimate(whole, float(low), float(high), len(ours))
-
-
-def _ratio(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> np.float64:
-    return np.float64(ours.mean()) / np.float64(theirs.mean())
+    found = resampled_means(theirs, seed=seed, resamples=resamples)  # the same seed: the same readers as for ours
+    drawn = resampled_means(ours, seed=seed, resamples=resamples)[found > 0] / found[found > 0]
+    low, high = np.quantile(drawn, (0.025, 0.975)) if drawn.size else (np.nan, np.nan)
+    return Estimate(float(ours.mean() / theirs.mean()), float(low), float(high), len(ours))
 
 
 def members(scores: Sequence[ReaderScore], group: ReaderGroup) -> list[ReaderScore]:

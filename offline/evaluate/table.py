@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from offline.evaluate.claims import Finding
 from offline.evaluate.evaluation import Evaluation
 from offline.evaluate.metrics import Estimate
 from offline.evaluate.scores import GROUPS, KEY_METRIC, Difference, PolicyRow, ReaderGroup
@@ -16,6 +17,8 @@ SHOWN: Final = {
     "ndcg_at_10": "N@10",
     "mrr": "MRR",
 }
+FOUND: Final = ("what", "policy", "against", "readers", "metric", "ratio", "paper", "wanted", "reached")
+FEW_MODELS: Final = 3  # of more, not every pair is printed
 FILE: Final = "evaluation.md"
 
 
@@ -26,12 +29,14 @@ def write_table(evaluation: Evaluation, folder: Path) -> Path:
 
 
 def markdown(evaluation: Evaluation) -> str:
-    """Each group's policies, best first, then the paired differences."""
+    """What the paper claims, each group's policies, best first, then the paired differences."""
     parts = [f"{told(evaluation)}\n"]
+    if evaluation.findings:
+        parts += ["**What the paper claims**", "", *_table(FOUND, map(finding_cells, shown_findings(evaluation))), ""]
     for group in groups(evaluation):
         rows = ranked(evaluation, group)
         header = ["policy", *SHOWN.values(), "answered"]
-        title = f"**{group} readers** ({rows[0].metrics[KEY_METRIC].readers:,})"
+        title = f"**{group} readers** ({max(row.metrics[KEY_METRIC].readers for row in rows):,})"
         parts += [title, "", *_table(header, (_cells(row) for row in rows)), ""]
     if evaluation.differences:
         header = ["policy", "against", "readers", "metric", "difference", "ratio"]
@@ -44,14 +49,28 @@ def told(evaluation: Evaluation) -> str:
     moment = datetime.fromtimestamp(evaluation.at_ms / 1000, UTC)
     weights = ", ".join(f"{name} {weight:g}" for name, weight in evaluation.fused_weights.items())
     fused = f"; weight of the lists beside it: {weights}" if weights else ""
-    repeated = [f"{name} was trained {count} times" for name, count in evaluation.trainings.items() if count > 1]
     return (
         f"{evaluation.readers:,} held-out readers with {evaluation.positives_per_reader} positives each "
         f"({evaluation.without_positives:,} had nothing to find), {evaluation.pool:,} articles alive at "
         f"{moment:%Y-%m-%d %H:%M} UTC, {_seeds(evaluation)}; means with half of their 95 % intervals. "
         f"Best baseline, chosen on validation readers: {evaluation.best_baseline}{fused}"
-        f"{'; '.join(['', *repeated])}."
+        f"{'; '.join(['', *_asides(evaluation)])}."
     )
+
+
+def _asides(evaluation: Evaluation) -> list[str]:
+    found = []
+    if evaluation.best_sequence:
+        found.append(f"best sequence model: {evaluation.best_sequence}")
+    if 0 < evaluation.best_of_readers < evaluation.readers:
+        found.append(f"best-of-N on {evaluation.best_of_readers:,} of the readers")
+    if evaluation.cleaner:
+        found.append(f"{evaluation.cleaner} drops {evaluation.dropped:.1%} of the pages and searches")
+    for name, count in evaluation.trainings.items():
+        if count > 1:
+            each = ", ".join(f"{value:.3f}" for value in evaluation.repeats.get(name, ()))
+            found.append(f"{name} was trained {count} times (Recall@10 {each})")
+    return found
 
 
 def _seeds(evaluation: Evaluation) -> str:
@@ -71,8 +90,33 @@ def ranked(evaluation: Evaluation, group: ReaderGroup) -> list[PolicyRow]:
 
 
 def shown_differences(evaluation: Evaluation) -> list[Difference]:
+    """Of few models all; of more those on all readers against baselines and against the model itself. The others are
+    in evaluation.json."""
+    models = evaluation.trainings
+    if len(models) <= FEW_MODELS:
+        shown = groups(evaluation)
+        return [row for row in evaluation.differences if row.group in shown]
+    return [row for row in evaluation.differences if row.group == "all" and not {row.policy, row.other} <= set(models)]
+
+
+def shown_findings(evaluation: Evaluation) -> list[Finding]:
     shown = groups(evaluation)
-    return [row for row in evaluation.differences if row.group in shown]
+    return [row for row in evaluation.findings if row.group in shown]
+
+
+def finding_cells(row: Finding) -> list[str]:
+    """A mark with > is reached when the whole interval lies above it, one with ≥ by the ratio alone."""
+    return [
+        row.what,
+        row.policy,
+        row.other,
+        row.group,
+        SHOWN.get(row.metric, row.metric),
+        ratio_cell(row.ratio),
+        "–" if row.paper is None else f"{row.paper:g}",
+        "–" if row.wanted is None else f"{'>' if row.apart else '≥'} {row.wanted:g}",
+        "–" if row.reached is None else ("yes" if row.reached else "no"),
+    ]
 
 
 def difference_cells(row: Difference) -> list[str]:
@@ -83,8 +127,12 @@ def difference_cells(row: Difference) -> list[str]:
         row.group,
         SHOWN.get(row.metric, row.metric),
         f"{gained.mean:+.3f} ({gained.low:+.3f} to {gained.high:+.3f})",
-        f"{ratio.mean:.2f} ({ratio.low:.2f} to {ratio.high:.2f})" if ratio else "",
+        ratio_cell(ratio),
     ]
+
+
+def ratio_cell(ratio: Estimate | None) -> str:
+    return f"{ratio.mean:.2f} ({ratio.low:.2f} to {ratio.high:.2f})" if ratio else ""
 
 
 def metric_cell(value: Estimate) -> str:

@@ -1,6 +1,7 @@
 """What every policy of an evaluation is asked: held-out readers, the news alive at the moment, the positives."""
 
 import asyncio
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -8,12 +9,13 @@ from typing import Final
 import msgspec
 
 from offline.evaluate.baselines import News
+from offline.evaluate.cleaning import cleaned_by
 from offline.evaluate.held_out import HeldOutReader
 from offline.evaluate.retrieval import ExactIndex, VectorCache
 from offline.training.example_set import load_articles, load_clicks, load_split
 from offline.training.examples import Example, split_of
 from schemas.article import Article, embedded_text
-from schemas.clients.models import Embedder
+from schemas.clients.models import Cleaner, Embedder
 from schemas.errors import UsageError
 
 DAY_MS: Final = 86_400_000
@@ -26,6 +28,10 @@ class Task(msgspec.Struct, frozen=True):
     readers: list[HeldOutReader]
     validation: list[HeldOutReader]
     without_positives: int
+    best_of: list[HeldOutReader]  # those of `readers` on whom best-of-N is measured
+    cleaned: list[HeldOutReader] = []  # `readers` as the served cleaner leaves them; none without one
+    cleaner: str = ""  # its version
+    dropped: float = 0.0  # share of the readers' pages and searches
 
     @property
     def everybody(self) -> list[HeldOutReader]:
@@ -52,9 +58,15 @@ def alive_at(articles: Sequence[Article], at_ms: int, fresh_days: float) -> list
 
 
 def make_task(
-    examples: Path, held_out: Sequence[Example], embedder: Embedder, *, fresh_days: float, most_readers: int
+    examples: Path,
+    held_out: Sequence[Example],
+    embedder: Embedder,
+    *,
+    fresh_days: float,
+    most_readers: int,
+    best_of_readers: int = 0,
 ) -> Task:
-    """UsageError when nothing could be found by anybody."""
+    """At most so many readers, 0 for all; UsageError when nothing could be found by anybody."""
     at_ms = held_out[0].at_ms
     pool = alive_at(load_articles(examples), at_ms, fresh_days)
     if not pool:
@@ -68,7 +80,21 @@ def make_task(
     texts = [embedded_text(article) for article in pool]
     asyncio.run(cache.add(texts))
     news = News(at_ms, pool, cache, ExactIndex(pool, cache.of(texts)), load_clicks(examples))
-    return Task(news, readers[: most_readers or None], validation, len(held_out) - len(readers))
+    judged = readers[: most_readers or None]
+    return Task(news, judged, validation, len(held_out) - len(readers), chosen_by_hash(judged, best_of_readers))
+
+
+def with_cleaner(task: Task, cleaner: Cleaner, *, latest: int) -> Task:
+    """The same with every reader as the stream cleans: the latest so many pages and searches are judged."""
+    found = asyncio.run(cleaned_by(cleaner, task.readers, latest=latest))
+    return msgspec.structs.replace(task, cleaned=found.readers, cleaner=found.version, dropped=found.dropped)
+
+
+def chosen_by_hash(readers: Sequence[HeldOutReader], most: int) -> list[HeldOutReader]:
+    """At most so many, in their order, the same ones whoever else is there; 0: all."""
+    ordered = sorted(readers, key=lambda row: hashlib.sha256(f"best of/{row.user_id}".encode()).digest())
+    kept = {row.user_id for row in ordered[: most or None]}
+    return [row for row in readers if row.user_id in kept]
 
 
 def _reader(row: Example, pool: frozenset[str]) -> HeldOutReader:

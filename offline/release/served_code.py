@@ -6,6 +6,7 @@ done here for the length of the import, and nothing of it stays behind.
 
 import importlib
 import sys
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
@@ -17,7 +18,8 @@ from numpy.typing import NDArray
 from offline.release.repository import TEMPLATE_VERSION, TEMPLATES
 from schemas.names import Model
 
-BATCH = 32  # prompts at once, as Triton's batcher does
+BATCH = 96  # lists written at once: a tenth more of them in a second than 32
+SAMPLED_AT_ONCE = 256  # their prompt is read once, and stays in the cache of 1 GB while they are written
 
 
 class ServedStudent:
@@ -29,19 +31,33 @@ class ServedStudent:
 
     def write(self, prompts: Sequence[str]) -> list[str]:
         """The most likely list of each prompt; "" for one that cannot be written."""
-        return [texts[0] for texts in self._write(prompts, 1, 0)]
+        starts = range(0, len(prompts), BATCH)
+        rows = (self._write([(prompt, 1, 0) for prompt in prompts[at : at + BATCH]]) for at in starts)
+        return [texts[0] for part in rows for texts in part]
 
     def sample(self, prompts: Sequence[str], count: int, *, seed: int) -> list[tuple[str, ...]]:
-        """`count` lists for each prompt; the same seed, which is not 0, repeats them."""
-        return self._write(prompts, count, seed)
+        """`count` lists for each prompt, each prompt with a chance of its own; the same seed repeats them.
 
-    def _write(self, prompts: Sequence[str], count: int, seed: int) -> list[tuple[str, ...]]:
+        A greedy list of each prompt comes first: it leaves the prompt in the engine's cache, where the samples find
+        it. Without it each sample would read the prompt again (measured with 31 samples: 2.5 times as long).
+        """
+        size = max(1, SAMPLED_AT_ONCE // count)
         found: list[tuple[str, ...]] = []
-        for start in range(0, len(prompts), BATCH):
-            tasks = [self._lists.Task(prompt, count, seed) for prompt in prompts[start : start + BATCH]]
-            answers = self._engine.write(tasks)
-            found += [tuple(answer) if isinstance(answer, list) else ("",) * count for answer in answers]
+        for start in range(0, len(prompts), size):
+            part = prompts[start : start + size]
+            self.write(part)
+            found += self._write([(prompt, count, _seed_of(seed, prompt)) for prompt in part])
         return found
+
+    def _write(self, tasks: Sequence[tuple[str, int, int]]) -> list[tuple[str, ...]]:
+        answers = self._engine.write([self._lists.Task(*task) for task in tasks])
+        rows = zip(tasks, answers, strict=True)
+        return [tuple(answer) if isinstance(answer, list) else ("",) * count for (_, count, _), answer in rows]
+
+
+def _seed_of(seed: int, prompt: str) -> int:
+    """Far apart, since the engine gives the samples of a task seed, seed + 1, ...; not 0, which is greedy."""
+    return zlib.crc32(f"{seed} {prompt}".encode()) << 8 | 1
 
 
 class ServedCleaner:

@@ -67,6 +67,20 @@ def test_lists_of_a_file_are_judged_beside_the_baselines(home: Path, examples: P
     assert json.loads((tmp_path / "report" / "evaluation.json").read_text()) == found
     assert "| copier |" in (tmp_path / "report" / "evaluation.md").read_text()
     assert (tmp_path / "report" / "policies.png").stat().st_size > 5_000
+    assert "DEBUG" not in result.output
+
+
+def test_the_built_cleaner_cleans_signals_for_rows_of_their_own(
+    home: Path, examples: Path, model_repository: Path
+) -> None:
+    with pytest.raises(UsageError, match="holds no cleaner"):
+        run(home, "evaluate", str(examples), "--no-sequences", "--cleaner")
+    (home / "models" / "cleaner").symlink_to(model_repository.parent / "cleaner")
+    found = json.loads(run(home, "evaluate", str(examples), "--no-sequences", "--cleaner", "--json").stdout)
+    assert found["cleaner"].startswith("keenstream-cleaner-")
+    assert found["dropped"] > 0
+    told = {(row["policy"], row["other"]): row["what"] for row in found["findings"]}
+    assert told["own signals (8), cleaned", "own signals (8)"] == "the cleaner"
 
 
 def test_a_run_is_judged_by_the_engine_that_will_serve_it(
@@ -75,10 +89,24 @@ def test_a_run_is_judged_by_the_engine_that_will_serve_it(
     """Random weights: what counts is that its lists are written, one greedy and one sampled, and scored."""
     folder = tmp_path_factory.mktemp("run")
     run_folder = finished_run(folder / "run", write_base(folder), seed=1)
-    options = ("--model", f"tiny={run_folder}", "--samples", "2", "--engine", "openvino", "--seeds", "1")
-    result = run(home, "evaluate", str(examples), *options, "--readers", "8", "--no-sequences", "--json")
-    found = json.loads(result.stdout)
-    assert {"tiny", "tiny, best of 2", "tiny + best baseline"} <= {row["policy"] for row in found["rows"]}
+    model = ("--model", f"student={run_folder}", "--model", f"teacher={run_folder}", "--engine", "openvino")
+    readers = ("--readers", "8", "--samples", "2", "--best-of-readers", "4", "--seeds", "1", "--no-sequences")
+    options = (*model, *readers, "--keep", str(folder / "kept"), "--out", str(folder / "report"), "--json")
+    found = json.loads(run(home, "evaluate", str(examples), *options).stdout)
+    policies = {row["policy"]: row["metrics"]["mrr"] for row in found["rows"] if row["group"] == "all"}
+    assert {"student", "student, best of 2", "student + best baseline"} <= policies.keys()
+    assert policies["student, best of 2"]["readers"] == found["best_of_readers"] == 4
+    compared = {(row["policy"], row["other"], row["metric"]) for row in found["findings"]}
+    assert {
+        ("student", "teacher", "ndcg_at_10"),
+        ("student + best baseline", found["best_baseline"], "recall_at_10"),
+    } <= compared
+    assert policies["student"] == policies["teacher"]  # the same weights
+    (kept,) = (folder / "kept").iterdir()
+    before = kept.read_bytes()
+    assert json.loads(run(home, "evaluate", str(examples), *options).stdout) == found
+    assert kept.read_bytes() == before  # nothing was written again
+    assert "**What the paper claims**" in (folder / "report" / "evaluation.md").read_text()
     with pytest.raises(UsageError, match="--engine is transformers or openvino"):
         run(home, "evaluate", str(examples), "--model", f"tiny={run_folder}", "--engine", "vllm")
 

@@ -1,4 +1,5 @@
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,19 +9,21 @@ import pytest
 
 from offline.evaluate.answers import Answer, WeightedQuery, fuse, fused_answers, read_answers, write_answers
 from offline.evaluate.baselines import ward_clusters
-from offline.evaluate.evaluation import FUSED_WEIGHTS, Evaluation, EvaluationSettings, evaluate
+from offline.evaluate.choices import FUSED_WEIGHTS
+from offline.evaluate.evaluation import Evaluation, EvaluationSettings, evaluate
 from offline.evaluate.held_out import HeldOutReader
-from offline.evaluate.plots import write_plots
-from offline.evaluate.policies import Completions, Writing, best_lists, first_lists, of_served, read_completions
+from offline.evaluate.model_answers import best_lists, first_lists
+from offline.evaluate.plots import best_of_curves, write_plots
+from offline.evaluate.policies import Completions, always, of_file, of_served
 from offline.evaluate.scores import by_policy, differences, policy_rows, score
-from offline.evaluate.table import groups, ranked, told, write_table
+from offline.evaluate.table import groups, ranked, shown_differences, told, write_table
 from offline.evaluate.task import alive_at, refuse_training_readers
 from offline.experiments.runners import RunnerSettings
 from offline.simulate import SimulationSettings, write_simulation
 from offline.training.example_set import load_split
 from offline.training.preparation import PrepareSettings, prepare_examples
 from schemas.article import Article
-from schemas.clients.memory_models import MemoryEmbedder, MemoryStudent
+from schemas.clients.memory_models import MemoryCleaner, MemoryEmbedder, MemoryStudent
 from schemas.errors import UsageError
 from schemas.profile import latest_signals
 from schemas.queries import signals_as_queries
@@ -45,14 +48,14 @@ def examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "examples"
 
 
-def signals_then_noise(readers: Sequence[HeldOutReader], seed: int) -> Completions:
+def signals_then_noise(readers: Sequence[HeldOutReader], samples: int, seed: int) -> Completions:
     """First a list that finds nothing, then one of the reader's newest signal."""
     return {row.user_id: ("zzz qqq", next(latest_signals(row.profile))[1].text.replace(";", " ")) for row in readers}
 
 
 @pytest.fixture(scope="module")
 def evaluation(examples: Path) -> Evaluation:
-    return evaluate(examples, {"model": [signals_then_noise]}, MemoryEmbedder(), SETTINGS, quiet)
+    return evaluate(examples, {"model": [always(signals_then_noise)]}, MemoryEmbedder(), SETTINGS, quiet)
 
 
 def test_every_policy_is_judged_on_the_same_held_out_readers(examples: Path, evaluation: Evaluation) -> None:
@@ -94,7 +97,8 @@ def test_the_table_says_what_was_measured(evaluation: Evaluation, tmp_path: Path
     assert "| model | own signals (8) | all | R@50 |" in text
     assert "weight of the lists beside it: model 0.25" in text
     cells = {line.count("|") for line in text.splitlines() if line.startswith("|")}
-    assert cells == {8, 7}
+    assert cells == {8, 7, 10}
+    assert "| best of 2 by the rewards | model, best of 2 | model | all | R@10 | " in text
 
 
 def test_groups_that_are_everybody_are_shown_once(evaluation: Evaluation) -> None:
@@ -104,22 +108,73 @@ def test_groups_that_are_everybody_are_shown_once(evaluation: Evaluation) -> Non
 
 
 def test_an_evaluation_repeats(examples: Path, evaluation: Evaluation) -> None:
-    again = evaluate(examples, {"model": [signals_then_noise]}, MemoryEmbedder(), SETTINGS, quiet)
+    again = evaluate(examples, {"model": [always(signals_then_noise)]}, MemoryEmbedder(), SETTINGS, quiet)
     assert msgspec.json.encode(again) == msgspec.json.encode(evaluation)
 
 
 def test_a_model_that_was_trained_twice_has_the_mean_of_both(examples: Path, evaluation: Evaluation) -> None:
-    def copying(readers: Sequence[HeldOutReader], seed: int) -> Completions:
+    def copying(readers: Sequence[HeldOutReader], samples: int, seed: int) -> Completions:
         return {row.user_id: ("; ".join(signals_as_queries(row.profile, limit=5)),) for row in readers}
 
-    def nothing(readers: Sequence[HeldOutReader], seed: int) -> Completions:
+    def nothing(readers: Sequence[HeldOutReader], samples: int, seed: int) -> Completions:
         return {row.user_id: ("zzz qqq",) for row in readers}
 
-    found = evaluate(examples, {"twice": [copying, nothing], "never": [nothing]}, MemoryEmbedder(), SETTINGS, quiet)
+    models = {"twice": [always(copying), always(nothing)], "never": [always(nothing)]}
+    found = evaluate(examples, models, MemoryEmbedder(), SETTINGS, quiet)
     means = {row.policy: row.metrics["recall_at_50"].mean for row in found.rows if row.group == "all"}
     assert means["twice"] == pytest.approx((means["own signals (5)"] + means["never"]) / 2)
     assert found.trainings == {"twice": 2, "never": 1}
-    assert "twice was trained 2 times." in told(found)
+    tens = {row.policy: row.metrics["recall_at_10"].mean for row in found.rows if row.group == "all"}
+    assert found.repeats["twice"] == pytest.approx((tens["own signals (5)"], tens["never"]))
+    each = ", ".join(f"{value:.3f}" for value in found.repeats["twice"])
+    assert f"twice was trained 2 times (Recall@10 {each})." in told(found)
+
+
+def of_seed(readers: Sequence[HeldOutReader], samples: int, seed: int) -> Completions:
+    """A model that samples: greedy it copies the newest signal; what it samples is noise, and of seed 2 another one."""
+    rows = {row.user_id: next(latest_signals(row.profile))[1].text.replace(";", " ") for row in readers}
+    return {user: (text, *[f"zzz{seed} qqq"] * (samples - 1)) for user, text in rows.items()}
+
+
+def test_best_of_n_may_be_measured_on_fewer_readers_and_is_compared_on_the_same(examples: Path) -> None:
+    settings = msgspec.structs.replace(SETTINGS, samples=2, best_of_readers=9)
+    found = evaluate(examples, {"model": [always(of_seed)]}, MemoryEmbedder(), settings, quiet)
+    rows = {row.policy: row for row in found.rows if row.group == "all"}
+    assert [rows[f"model, best of {n}"].metrics["mrr"].readers for n in (1, 2)] == [9, 9]
+    assert rows["model"].metrics["mrr"].readers == found.readers > 9
+    pair = next(row for row in found.differences if row.policy == "model, best of 2" and row.group == "all")
+    both = [rows[f"model, best of {n}"].metrics["recall_at_10"].mean for n in (2, 1)]
+    assert pair.difference.mean == pytest.approx(both[0] - both[1])
+    assert best_of_curves(list(rows.values()))["model"][0] == (1, rows["model, best of 1"])
+    assert "best-of-N on 9 of the readers" in told(found)
+
+
+def test_a_cleaner_that_drops_the_newest_signals_is_seen_in_rows_of_its_own(examples: Path) -> None:
+    readers = load_split(examples, "held_out")
+    newest = [next(latest_signals(row.profile)) for row in readers]
+    words = [re.findall(r"\w+", signal.text.casefold())[0] for kind, signal in newest if kind != "click"]
+    noise = MemoryCleaner(frozenset(words))
+    models = {"model": [always(of_seed)], "file": [always(lambda *_: of_seed(held_out_of(examples), 1, 1))]}
+    found = evaluate(examples, models, MemoryEmbedder(), SETTINGS, quiet, noise)
+    policies = {row.policy for row in found.rows}
+    assert {"own signals (5), cleaned", "own signals (8), cleaned", "model, cleaned"} <= policies
+    assert "file, cleaned" not in policies  # lists of a file are what they are
+    assert 0 < found.dropped < 1
+    pairs = {(row.policy, row.other) for row in found.differences}
+    assert {("model, cleaned", "model"), ("own signals (8), cleaned", "own signals (8)")} <= pairs
+    assert f"{found.cleaner} drops {found.dropped:.1%} of the pages and searches" in told(found)
+
+
+def held_out_of(examples: Path) -> list[HeldOutReader]:
+    return [HeldOutReader(row.user_id, row.profile, POSITIVES) for row in load_split(examples, "held_out")]
+
+
+def test_of_many_models_only_the_pairs_with_baselines_are_printed(evaluation: Evaluation) -> None:
+    many = msgspec.structs.replace(evaluation, trainings=dict.fromkeys(("model", "a", "b", "c"), 1))
+    shown = shown_differences(many)
+    assert {row.group for row in shown} == {"all"}
+    assert {(row.policy, row.other) for row in shown} >= {("model", "own signals (8)"), ("model, best of 2", "model")}
+    assert len(shown) < len(shown_differences(evaluation))
 
 
 def test_plots_are_written(evaluation: Evaluation, tmp_path: Path) -> None:
@@ -136,7 +191,7 @@ def test_training_readers_are_refused(examples: Path) -> None:
 
 def test_a_model_without_lists_for_all_is_refused(examples: Path) -> None:
     with pytest.raises(UsageError, match="short has no list for"):
-        evaluate(examples, {"short": [lambda readers, seed: {}]}, MemoryEmbedder(), SETTINGS, quiet)
+        evaluate(examples, {"short": [always(lambda readers, samples, seed: {})]}, MemoryEmbedder(), SETTINGS, quiet)
 
 
 def test_alive_is_fresh_published_and_not_expired() -> None:
@@ -182,11 +237,11 @@ def test_answers_and_lists_as_files(tmp_path: Path) -> None:
     write_answers(tmp_path / "answers.jsonl", rows)
     assert list(read_answers(tmp_path / "answers.jsonl").values()) == rows
     (tmp_path / "lists.jsonl").write_text('{"user_id": "u", "completions": ["a; b"]}\n')
-    completions = read_completions(tmp_path / "lists.jsonl")
-    assert [query.text for query in first_lists(completions)[0].queries] == ["a", "b"]
+    with of_file(tmp_path / "lists.jsonl")(quiet) as write:
+        assert [query.text for query in first_lists(write([], 1, 1))[0].queries] == ["a", "b"]
     (tmp_path / "lists.jsonl").write_text("{}\n")
     with pytest.raises(UsageError, match="user_id and completions"):
-        read_completions(tmp_path / "lists.jsonl")
+        of_file(tmp_path / "lists.jsonl")
 
 
 def test_clusters_follow_the_directions() -> None:
@@ -197,15 +252,15 @@ def test_clusters_follow_the_directions() -> None:
 
 
 async def test_a_served_model_of_another_prompt_is_refused(examples: Path) -> None:
-    readers = [HeldOutReader(row.user_id, row.profile, POSITIVES) for row in load_split(examples, "held_out")[:3]]
-    found = await of_served(MemoryStudent(), "examples-1", Writing(samples=20), readers, 1)
+    readers = held_out_of(examples)[:3]
+    found = await of_served(MemoryStudent(), "examples-1", readers, 20, 1)
     assert {len(texts) for texts in found.values()} == {20}
     with pytest.raises(UsageError, match="made for the prompt examples-1, not bare-1"):
-        await of_served(MemoryStudent(), "bare-1", Writing(), readers, 1)
+        await of_served(MemoryStudent(), "bare-1", readers, 1, 1)
 
 
 def test_only_signals_and_lists_choose_the_best(examples: Path) -> None:
-    readers = [HeldOutReader(row.user_id, row.profile, POSITIVES) for row in load_split(examples, "held_out")[:2]]
+    readers = held_out_of(examples)[:2]
     texts = {row.user_id: ("one", "two", "three") for row in readers}
     longest = {"length": lambda completions, **columns: [float(len(text)) for text in completions]}
     found = best_lists(texts, readers, longest)  # type: ignore[arg-type]

@@ -5,7 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from offline.evaluate.metrics import estimate, ndcg_at_k, paired_difference, recall_at_k, reciprocal_rank
+from offline.evaluate.metrics import (
+    estimate,
+    ndcg_at_k,
+    paired_difference,
+    recall_at_k,
+    reciprocal_rank,
+    resampled_means,
+)
 
 IDS = st.lists(st.sampled_from("abcdefghij"), unique=True, max_size=10)
 SOME_IDS = st.sets(st.sampled_from("abcdefghij"), min_size=1)
@@ -115,6 +122,12 @@ def test_a_paired_difference_needs_pairs() -> None:
 
 
 def test_many_readers_are_resampled_in_parts() -> None:
-    values = np.random.default_rng(9).random(5_000)
-    row = estimate(values, seed=1, resamples=1_000)  # 5,000,000 values: more than one part
+    values = np.random.default_rng(9).random(12_000)
+    row = estimate(values, seed=1, resamples=1_000)  # 12,000,000 values: more than one part
     assert row.low < values.mean() < row.high
+
+
+def test_means_of_resamples_are_those_of_the_readers_drawn() -> None:
+    values = np.random.default_rng(4).random(30)
+    places = np.random.default_rng(6).integers(0, 30, (50, 30))
+    assert resampled_means(values, seed=6, resamples=50) == pytest.approx(values[places].mean(axis=1))
