@@ -25,45 +25,56 @@ if TYPE_CHECKING:
 DEADLINE_SECONDS = 900.0  # of one list, all that wait before it included
 
 
+Examples = Annotated[
+    Path | None, typer.Argument(help="Folder of `keenstream train prepare`; without it a world is simulated.")
+]
+ModelOption = Annotated[
+    list[str], typer.Option(help="NAME=FOLDER of a run or checkpoint; the same NAME again: another training of it.")
+]
+ServedOption = Annotated[list[str], typer.Option(help="NAME=HOST:PORT of a Triton; it says which prompt it reads.")]
+ListsOption = Annotated[list[str], typer.Option(help="NAME=FILE of JSON Lines: user_id, completions.")]
+Samples = Annotated[int, typer.Option(min=1, max=32, help="N: lists of each reader, for best-of-N.")]
+BestOfReaders = Annotated[
+    int, typer.Option(min=0, help="Measure best-of-N on so many readers, chosen by hash; 0: all.")
+]
+Engine = Annotated[
+    str, typer.Option(help="Of the checkpoints: transformers, or openvino, as they are served on a CPU.")
+]
+Keep = Annotated[
+    Path | None, typer.Option(help="Folder of the checkpoints' lists: what it holds is not written again.")
+]
+CleanerOption = Annotated[
+    bool, typer.Option("--cleaner", help="Also by profiles as the built cleaner leaves them: `NAME, cleaned`.")
+]
+Articles = Annotated[
+    Path | None, typer.Option(help="Given articles for the simulated world (JSON Lines, as `simulate` reads).")
+]
+Out = Annotated[Path | None, typer.Option("--out", help="Folder for evaluation.json and .md, and plots.")]
+
+
 def evaluate(
-    examples: Annotated[
-        Path | None, typer.Argument(help="Folder of `keenstream train prepare`; without it a world is simulated.")
-    ] = None,
-    model: Annotated[
-        list[str], typer.Option(help="NAME=FOLDER of a run or checkpoint; the same NAME again: another training of it.")
-    ] = [],  # noqa: B006
-    served: Annotated[
-        list[str], typer.Option(help="NAME=HOST:PORT of a Triton; it says itself which prompt it reads.")
-    ] = [],  # noqa: B006
-    lists: Annotated[list[str], typer.Option(help="NAME=FILE of JSON Lines: user_id, completions.")] = [],  # noqa: B006
-    samples: Annotated[int, typer.Option(min=1, max=32, help="N: lists of each reader, for best-of-N.")] = 1,
-    best_of_readers: Annotated[
-        int, typer.Option(min=0, help="Measure best-of-N on so many readers, chosen by hash; 0: all.")
-    ] = 0,
+    examples: Examples = None,
+    model: ModelOption = [],  # noqa: B006  # typer copies it
+    served: ServedOption = [],  # noqa: B006
+    lists: ListsOption = [],  # noqa: B006
+    samples: Samples = 1,
+    best_of_readers: BestOfReaders = 0,
     seeds: Annotated[int, typer.Option(min=1, help="Repetitions of what is random.")] = 3,
     readers: Annotated[int, typer.Option(min=0, help="At most so many held-out readers; 0: all.")] = 0,
     fresh_days: Annotated[float, typer.Option(min=0.01, help="Articles older than this are not alive.")] = 3.0,
     sequences: Annotated[bool, typer.Option(help="--no-sequences leaves out SASRec and GRU4Rec.")] = True,
-    articles: Annotated[
-        Path | None, typer.Option(help="Given articles for the simulated world (JSON Lines, as `simulate` reads).")
-    ] = None,
+    articles: Articles = None,
     gap: Annotated[float, typer.Option(min=0, max=1, help="Of the simulated world.")] = 0.5,
     simulated: Annotated[int, typer.Option(min=10, help="Readers of the simulated world.")] = 4_000,
     seed: Annotated[int, typer.Option(help="Of the simulated world.")] = 7,
     device: Annotated[str, typer.Option(help="Of the checkpoints: cpu or cuda.")] = "cpu",
-    engine: Annotated[
-        str, typer.Option(help="Of the checkpoints: transformers, or openvino, as they are served on a CPU.")
-    ] = "transformers",
-    keep: Annotated[
-        Path | None, typer.Option(help="Folder of the checkpoints' lists: what it holds is not written again.")
-    ] = None,
-    cleaner: Annotated[
-        bool, typer.Option("--cleaner", help="Also by profiles as the built cleaner leaves them: `NAME, cleaned`.")
-    ] = False,
+    engine: Engine = "transformers",
+    keep: Keep = None,
+    cleaner: CleanerOption = False,
     workers: Annotated[int, typer.Option(min=1, help="Processes of the FnApiRunner.")] = 1,
     runner: Annotated[str, typer.Option(help="A Beam runner.")] = "FnApiRunner",
     beam: Annotated[list[str], typer.Option("--beam", help="An option for Beam.")] = [],  # noqa: B006
-    out: Annotated[Path | None, typer.Option("--out", help="Folder for evaluation.json and .md, and plots.")] = None,
+    out: Out = None,
     as_json: bool = JSON_OPTION,
 ) -> None:
     """Recall, NDCG and MRR of models' lists beside popularity, BM25, the reader's own signals, sequence models, ...
