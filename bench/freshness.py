@@ -31,12 +31,12 @@ from keenstream.stack.folders import state_folder
 from keenstream.stack.loop import loop_workers
 from keenstream.stack.options import StackOptions
 from offline.release.models import build_models
+from offline.release.repository import served_models
 from offline.simulate import ARTICLES_FILE, SimulationSettings, write_simulation
 from schemas.article import Article
 from schemas.codec import ARTICLES
 from schemas.config import Config, load_config
 from schemas.errors import KeenstreamError
-from schemas.names import Model
 
 DAY_MS = 86_400_000
 POLL_SECONDS = 0.02
@@ -132,7 +132,7 @@ def _running(scratch: Path) -> Iterator[tuple[Config, httpx.Client]]:
     console.print("starting the stack")
     repository = build_models(state_folder(), lambda step: None).repository
     config = load_config()
-    models = (Model.STUDENT, Model.EMBEDDER)
+    models = served_models(repository)
     options = StackOptions(repository=str(repository), models=models, workers=loop_workers(config))
     with running_stack(scratch, options, config) as state:
         running = load_config(None, state.environment)

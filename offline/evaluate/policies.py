@@ -14,8 +14,8 @@ import msgspec
 from offline.evaluate.held_out import HeldOutReader
 from offline.evaluate.kept_lists import KeptLists
 from offline.evaluate.prompt_writers import LARGEST_N, Checkpoint, PromptWriter, lists_key, prompt_writer
-from offline.evaluate.served_prompt import prompt_of_served
 from schemas.clients.models import Completion, Student
+from schemas.clients.prompt_probe import prompt_of_served
 from schemas.errors import UsageError
 from schemas.prompt import PromptVersion, render_prompt
 

@@ -15,7 +15,6 @@ from offline.evaluate.cleaning import NO_NOISE, RULES_ALONE, Cleaned, Gain, gain
 from offline.evaluate.held_out import HeldOutReader, Split, hold_out, pool_at
 from offline.evaluate.metrics import Estimate, estimate, ndcg_at_k, paired_difference, recall_at_k, reciprocal_rank
 from offline.evaluate.retrieval import ExactIndex, Finder, VectorCache
-from offline.evaluate.served_prompt import prompt_of_served
 from offline.evaluate.systems import (
     QueriesOf,
     Rank,
@@ -35,6 +34,7 @@ from offline.simulate.sessions import NOISE
 from offline.simulate.truth import ReaderTruth, reader_truth
 from schemas.article import Article, embedded_text
 from schemas.clients.models import Completion, Student
+from schemas.clients.prompt_probe import prompt_of_served
 from schemas.config import Config
 from schemas.prompt import PromptVersion, render_prompt
 from schemas.queries import parse_queries

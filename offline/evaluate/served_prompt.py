@@ -1,14 +1,12 @@
-"""The rendering that a model reads, as it says itself: weights trained on one prompt are not judged by another."""
+"""The rendering that a checkpoint reads, as its manifest says: weights trained on one are not judged by another."""
 
 from pathlib import Path
 
 import msgspec
 
-from schemas.clients.models import Completion, Student
 from schemas.errors import Unavailable, UsageError
 from schemas.prompt import BARE, PromptVersion, known_prompt
 
-PROBE = "News searches:"
 MODEL, MANIFEST = "model", "manifest.json"  # of a training run (offline/training/run.py)
 
 
@@ -16,14 +14,6 @@ class _Described(msgspec.Struct):
     """What the manifests of runs and of built models have in common."""
 
     prompt_version: str
-
-
-async def prompt_of_served(student: Student) -> PromptVersion:
-    """Asked of the model behind `student`; raises its error, or Unavailable for a prompt that this code lacks."""
-    (answer,) = await student.write([PROBE])
-    if not isinstance(answer, Completion):
-        raise answer
-    return known_prompt(answer.prompt_version)
 
 
 def checkpoint_in(place: str) -> tuple[str, PromptVersion]:

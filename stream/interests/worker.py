@@ -8,11 +8,14 @@ from typing import Any
 
 from schemas.clients.breaker import Breaker, GuardedStudent
 from schemas.clients.milvus import MilvusStore
+from schemas.clients.models import Student
+from schemas.clients.prompt_probe import prompt_of_served
 from schemas.clients.triton import TritonCleaner, TritonEmbedder, TritonStudent
 from schemas.codecs import Codecs, open_codecs
 from schemas.config import Config
+from schemas.errors import PermanentError, RetryableError
 from schemas.names import App, Topic
-from schemas.prompt import EXAMPLES
+from schemas.prompt import EXAMPLES, PromptVersion
 from stream.clock import now_ms
 from stream.dead_letters import SourceRecord
 from stream.interests import lists, signals
@@ -69,7 +72,17 @@ async def _open_lists(config: Config, codecs: Codecs, parts: AsyncExitStack) -> 
     breaker = Breaker(failures=settings.breaker_failures, reset_seconds=settings.breaker_reset_seconds)
     guarded = GuardedStudent(student, breaker)
     cleaner = _open_cleaner(config, lists.STAGE, parts)
-    return ListWriter(settings, guarded, embedder, store, producer, now_ms, EXAMPLES, codecs, cleaner).process
+    prompt = await first_prompt(student)
+    return ListWriter(settings, guarded, embedder, store, producer, now_ms, prompt, codecs, cleaner).process
+
+
+async def first_prompt(student: Student) -> PromptVersion:
+    """What the served model reads, so that no batch is asked for twice; EXAMPLES where it does not say, which costs the
+    first batch a second question."""
+    try:
+        return await prompt_of_served(student)
+    except (PermanentError, RetryableError):
+        return EXAMPLES
 
 
 def _open_cleaner(config: Config, stage: str, parts: AsyncExitStack) -> SignalCleaner | None:

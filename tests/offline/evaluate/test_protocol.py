@@ -19,10 +19,10 @@ from offline.evaluate.protocol import (
     write_lists,
 )
 from offline.evaluate.retrieval import VectorCache
-from offline.evaluate.served_prompt import PROBE
 from offline.simulate import SimulationSettings
 from schemas.clients.memory_models import MemoryEmbedder, MemoryStudent
 from schemas.clients.models import Answer, Completion
+from schemas.clients.prompt_probe import PROBE
 from schemas.config import Config
 from schemas.errors import Unavailable
 from schemas.prompt import BARE, EXAMPLES, PromptVersion, render_prompt

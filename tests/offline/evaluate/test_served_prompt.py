@@ -2,16 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from offline.evaluate.served_prompt import checkpoint_in, prompt_of_served
-from schemas.clients.memory_models import MemoryStudent
-from schemas.errors import Unavailable, UsageError
+from offline.evaluate.served_prompt import checkpoint_in
+from schemas.errors import UsageError
 from schemas.prompt import BARE, EXAMPLES
-
-
-async def test_a_served_model_says_which_prompt_it_reads() -> None:
-    assert await prompt_of_served(MemoryStudent()) == EXAMPLES
-    with pytest.raises(Unavailable, match="away"):
-        await prompt_of_served(MemoryStudent(failures=[Unavailable("away")]))
 
 
 def test_a_run_says_where_its_model_lies_and_what_it_reads(tmp_path: Path) -> None:
