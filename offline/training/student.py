@@ -65,7 +65,7 @@ def train_student(
     wanted = begin_manifest("warm-start", size.name, warm, material, start, session, teacher=str(teacher))
     write = partial(teacher_lists, material, teacher, warm.max_new_tokens)
     fine_tune(folder / WARM_START, wanted, write, material, warm, session)
-    return _distil(folder, material, size, str(folder / WARM_START / MODEL), teacher, session)
+    return distil(folder, material, size, str(folder / WARM_START / MODEL), teacher, session)
 
 
 def ensure_pruned(folder: Path, teacher: Path, layers: int, material: Material) -> Path:
@@ -113,7 +113,8 @@ def _supervised(
     return fine_tune(folder, wanted, write, material, settings, session)
 
 
-def _distil(folder: Path, material: Material, size: Size, start: str, teacher: Path, session: Session) -> RunManifest:
+def distil(folder: Path, material: Material, size: Size, start: str, teacher: Path, session: Session) -> RunManifest:
+    """The last run alone: on-policy from the model `start`."""
     settings, names = size.student, {"teacher": str(teacher), "method": "on-policy"}
     wanted = begin_manifest("student", size.name, settings, material, start, session, **names)
     with open_run(folder, wanted, session.tell) as run:
