@@ -1,16 +1,16 @@
 """Query lists per second: Triton with the OpenVINO engine beside transformers' `generate`, with the same weights.
 
     keenstream bench student --prompts 32 --rounds 3
+    keenstream bench student --teacher runs/teacher --student runs/student
 
 Same prompts (rendered profiles of simulated readers, new ones in each round), same token limit, same end of a list;
 the two take turns within one run, because only ratios of one run mean something on a busy machine. Then the served
 lists are compared with what the engine writes without Triton: with `precision` f32 all must be the same, and with the
-served precision near ties may fall otherwise in another batch.
+served precision near ties may fall otherwise in another batch. With two runs, those are compared (_student_runs.py).
 """
 
 import asyncio
 import importlib
-import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -25,42 +25,25 @@ from rich.console import Console
 from rich.table import Table
 
 from bench._machine import Machine, this_machine
+from bench._reader_prompts import reader_profiles
+from bench._student_runs import RunsReport, Speed, measure_runs, show
 from keenstream.stack.folders import state_folder
 from keenstream.stack.triton import triton_server
 from offline.release.manifest import read_manifest
 from offline.release.models import ModelPaths, build_models
 from offline.release.repository import TEMPLATE_VERSION, TEMPLATES, assemble_repository
 from offline.release.shipped import SHIPPED, merge_shipped, read_shipped
-from offline.simulate import EVENTS_FILE, SimulationSettings, write_simulation
 from schemas.clients.models import Completion
 from schemas.clients.triton import TritonStudent, probe_student
 from schemas.errors import UsageError
-from schemas.event import Event
 from schemas.names import Model
-from schemas.profile import UserProfile, fold_event
 from schemas.prompt import PromptVersion, known_prompt, render_prompt
 
 BATCH = 32
 DEADLINE_SECONDS = 600.0
-LEAST_EVENTS = 3  # of a reader whose profile is rendered
 
 console = Console(highlight=False, stderr=True)
 output = Console(highlight=False)
-
-
-class Speed(msgspec.Struct, frozen=True, kw_only=True):
-    """Lists per second over the rounds."""
-
-    median: float
-    lowest: float
-    highest: float
-
-    @classmethod
-    def of(cls, rates: Sequence[float]) -> "Speed":
-        return cls(median=statistics.median(rates), lowest=min(rates), highest=max(rates))
-
-    def __str__(self) -> str:
-        return f"{self.median:.2f} ({self.lowest:.2f}–{self.highest:.2f})"
 
 
 class StudentReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,10 +65,18 @@ def main(
     prompts: Annotated[int, typer.Option(min=8, help="Prompts in each round.")] = 32,
     rounds: Annotated[int, typer.Option(min=1)] = 3,
     max_new_tokens: Annotated[int, typer.Option(min=1)] = 40,
+    teacher: Annotated[str, typer.Option(help="A run, or a checkpoint: with --student, the two are compared.")] = "",
+    student: Annotated[str, typer.Option(help="A run, or a checkpoint.")] = "",
     json: Annotated[Path | None, typer.Option(help="Write the figures to this file too.")] = None,
 ) -> None:
     """Measure the student. Example: `keenstream bench student --prompts 32 --rounds 3`"""
+    if bool(teacher) != bool(student):
+        raise UsageError("give both --teacher and --student to compare two runs, or neither to measure what is served")
     with TemporaryDirectory(prefix="keenstream-bench-") as scratch:
+        if teacher:
+            amount = {"prompts": prompts, "rounds": rounds, "max_new_tokens": max_new_tokens}
+            _tell_runs(measure_runs(Path(scratch), teacher, student, **amount), json)
+            return
         report = measure(Path(scratch), prompts, rounds, max_new_tokens)
     table = Table("", "lists/s, median (min–max)", title=f"Student, {rounds} rounds of {prompts} prompts")
     table.add_row("transformers generate, fp32, batch 32", str(report.transformers))
@@ -103,11 +94,19 @@ def main(
         raise typer.Exit(1)
 
 
+def _tell_runs(report: RunsReport, json: Path | None) -> None:
+    show(report)
+    if json:
+        json.write_bytes(msgspec.json.format(msgspec.json.encode(report)))
+
+
 def measure(scratch: Path, prompts: int, rounds: int, max_new_tokens: int) -> StudentReport:
     """Both engines in turns on the same prompts, then the comparison of the lists."""
     console.print("building the models and the readers")
     paths = build_models(state_folder(), lambda step: None)
-    texts = _reader_prompts(scratch / "world", prompts * (rounds + 1), _prompt_of(paths.student))
+    version = _prompt_of(paths.student)
+    profiles = reader_profiles(scratch / "world", prompts * (rounds + 1))
+    texts = [render_prompt(profile, version) for profile in profiles]
     warm, *batches = [texts[start : start + prompts] for start in range(0, len(texts), prompts)]
     slow = _Engine("transformers", _trained_weights(paths, scratch / "merged"), "f32", max_new_tokens)
     with _served(scratch / "auto", paths, "auto", max_new_tokens) as served:
@@ -205,22 +204,6 @@ def _trained_weights(paths: ModelPaths, merged: Path) -> Path:
         return paths.student_hf
     merge_shipped(shipped, SHIPPED, paths.student_hf, merged)
     return merged
-
-
-def _reader_prompts(folder: Path, count: int, version: PromptVersion) -> list[str]:
-    """Rendered profiles of `count` simulated readers."""
-    write_simulation(folder, SimulationSettings(readers=2 * count, articles=500))
-    profiles: dict[str, UserProfile] = {}
-    events: dict[str, int] = {}
-    for line in (folder / EVENTS_FILE).read_bytes().splitlines():
-        event = msgspec.json.decode(line, type=Event)
-        before = profiles.get(event.user_id, UserProfile(event.user_id))
-        profiles[event.user_id] = fold_event(before, event, signals_per_domain=50)
-        events[event.user_id] = events.get(event.user_id, 0) + 1
-    known = [profile for user, profile in profiles.items() if events[user] >= LEAST_EVENTS]
-    if len(known) < count:
-        raise UsageError(f"{len(known)} readers have enough events: ask for fewer prompts or rounds")
-    return [render_prompt(profile, version) for profile in known[:count]]
 
 
 if __name__ == "__main__":
