@@ -23,6 +23,7 @@ Device = Annotated[str, typer.Option(help="cpu | cuda")]
 Base = Annotated[str, typer.Option("--base", help="Model to start from: a folder or a name; default: the size's own.")]
 Steps = Annotated[int | None, typer.Option(min=1, help="Steps of the last stage, instead of the size's.")]
 Readers = Annotated[int | None, typer.Option(min=2, help="Train on the first so many examples only.")]
+Seed = Annotated[int | None, typer.Option(help="Of everything random in the run: another training of the same.")]
 Minutes = Annotated[
     float | None, typer.Option(min=0, help="Stop after so long with a checkpoint (exit code 1); repeat to go on.")
 ]
@@ -44,6 +45,7 @@ def warm_start(
     base: Base = "",
     steps: Steps = None,
     readers: Readers = None,
+    seed: Seed = None,
     minutes: Minutes = None,
     as_json: bool = JSON_OPTION,
 ) -> None:
@@ -51,7 +53,7 @@ def warm_start(
 
     Example: `keenstream train warm-start examples --out runs/warm --size tiny`
     """
-    common = {"size": size, "device": device, "base": base, "steps": steps, "readers": readers}
+    common = {"size": size, "device": device, "base": base, "steps": steps, "readers": readers, "seed": seed}
     _train({"kind": "warm-start", **common}, examples, out, minutes, as_json)
 
 
@@ -64,6 +66,7 @@ def teacher(
     warm: Annotated[bool, typer.Option("--warm-start/--no-warm-start", help="First on chosen lists.")] = True,
     steps: Steps = None,
     readers: Readers = None,
+    seed: Seed = None,
     reward: Beyond = [],  # noqa: B006  # typer copies it
     weight: Weights = [],  # noqa: B006
     judge: JudgeKind = "embedding",
@@ -79,7 +82,7 @@ def teacher(
     `keenstream train teacher examples --out runs/judged --judge llm --judge-url http://localhost:8000/v1
     --judge-model Qwen2.5-7B-Instruct`. A judge that abstains in more than a fifth of its answers stops the run.
     """
-    common = {"size": size, "device": device, "base": base, "steps": steps, "readers": readers, "warm_start": warm}
+    common = {"size": size, "device": device, "base": base, "steps": steps, "readers": readers, "seed": seed}
     rewards = {"beyond": tuple(reward), "reward_weights": _weights(weight)}
     judges = {
         "judge": judge,
@@ -87,7 +90,7 @@ def teacher(
         "judge_model": judge_model,
         "judge_timeout": judge_timeout,
     }
-    _train({"kind": "teacher", **common, **rewards, **judges}, examples, out, minutes, as_json)
+    _train({"kind": "teacher", "warm_start": warm, **common, **rewards, **judges}, examples, out, minutes, as_json)
 
 
 def student(
@@ -101,6 +104,7 @@ def student(
     layers: Annotated[int | None, typer.Option(min=1, help="Blocks kept of the teacher, without --base.")] = None,
     steps: Steps = None,
     readers: Readers = None,
+    seed: Seed = None,
     minutes: Minutes = None,
     as_json: bool = JSON_OPTION,
 ) -> None:
@@ -108,7 +112,7 @@ def student(
 
     Example: `keenstream train student examples --out runs/student --teacher runs/teacher --layers 12`
     """
-    common = {"size": size, "device": device, "base": base, "steps": steps, "readers": readers}
+    common = {"size": size, "device": device, "base": base, "steps": steps, "readers": readers, "seed": seed}
     own = {"kind": "student", "method": method, "teacher": str(teacher), "layers": layers}
     _train(own | common, examples, out, minutes, as_json)
 

@@ -47,6 +47,7 @@ class TrainingJob(msgspec.Struct, frozen=True, kw_only=True):
     steps: int | None = None  # of the last stage, instead of the size's
     layers: int | None = None  # of a pruned student, instead of the size's
     readers: int | None = None  # training examples at most
+    seed: int | None = None  # of everything random in the run, instead of the size's
     beyond: tuple[str, ...] = ()  # rewards that the paper does not have
     reward_weights: dict[str, float] = {}
     judge: Literal["embedding", "llm"] = "embedding"  # of coverage and specificity
@@ -134,7 +135,22 @@ def sized(job: TrainingJob) -> Size:
         teacher = msgspec.structs.replace(teacher, steps=job.steps)
     elif job.steps:
         student = msgspec.structs.replace(student, steps=job.steps)
-    return msgspec.structs.replace(size, warm_start=warm_start, teacher=teacher, student=student)
+    return seeded(msgspec.structs.replace(size, warm_start=warm_start, teacher=teacher, student=student), job.seed)
+
+
+def seeded(size: Size, seed: int | None) -> Size:
+    """The size with another seed in every stage; as it is for None."""
+    if seed is None:
+        return size
+    student = msgspec.structs.replace(
+        size.student, seed=seed, warm_start=msgspec.structs.replace(size.student.warm_start, seed=seed)
+    )
+    return msgspec.structs.replace(
+        size,
+        warm_start=msgspec.structs.replace(size.warm_start, seed=seed),
+        teacher=msgspec.structs.replace(size.teacher, seed=seed),
+        student=student,
+    )
 
 
 def main(path: str) -> int:

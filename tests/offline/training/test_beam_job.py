@@ -78,3 +78,10 @@ def test_a_job_changes_the_last_stage_of_its_kind_only(tmp_path: Path) -> None:
     assert (student.student.steps, student.student.layers) == (9, 3)
     assert student.warm_start == teacher.warm_start
     assert sized(job(tmp_path, kind="warm-start", steps=9)).warm_start.steps == 9
+
+
+def test_a_seed_is_that_of_every_stage(tmp_path: Path) -> None:
+    size = sized(job(tmp_path, seed=11))
+    stages = (size.warm_start, size.teacher, size.student, size.student.warm_start)
+    assert {stage.seed for stage in stages} == {11}
+    assert sized(job(tmp_path)).teacher.seed != 11
