@@ -128,7 +128,7 @@ def measure(scratch: Path, size: str, steps: int, examples: Path | None, device:
     if not ModelPaths.below(state_folder()).embedder.exists():
         raise UsageError("the rewards need the embedder: run `keenstream models build`")
     folder = examples or simulated_examples(scratch)
-    prompts = write_prompts(folder, scratch / "prompts.json")
+    prompts = write_prompts(folder, scratch / "prompts.json", size_of(size))
     console.print("making the models")
     specs = arm_specs(scratch, folder, measured_size(size, steps), device)
     report = TrainingReport(machine=this_machine(), device=device, size=size, steps=steps, prompts=prompts, stages=())
@@ -154,9 +154,16 @@ def simulated_examples(scratch: Path) -> Path:
     return out
 
 
-def write_prompts(examples: Path, path: Path) -> int:
-    """Those that our arm makes of the training readers, for the arm that knows no readers; gives how many."""
+def write_prompts(examples: Path, path: Path, size: Size) -> int:
+    """Those that our arm makes of the training readers, for the arm that knows no readers; gives how many.
+
+    Raises UsageError when they do not fill a step.
+    """
     prompts = prompts_of([as_reader(row) for row in load_split(examples, "training") if row.clicked])
+    if len(prompts) < (least := max(size.teacher.groups, size.student.batch)):
+        raise UsageError(
+            f"{examples} has {len(prompts)} training readers with clicks, and a step {least}: prepare more"
+        )
     path.write_bytes(msgspec.json.encode(prompts))
     return len(prompts)
 

@@ -25,14 +25,18 @@ from bench._training_arm import (
 )
 from bench._training_plain import length_reward
 from bench._training_turns import Measured
-from bench.training import TrainingReport, main, stage_figures, table, verdicts, write_models
+from bench.training import TrainingReport, main, stage_figures, table, verdicts, write_models, write_prompts
 from offline.training.bases import load_base
 from offline.training.curves import Curves
+from offline.training.example_set import MANIFEST, ExamplesManifest, SplitCounts
+from offline.training.examples import Example, examples_table
 from offline.training.gates import HELD_OUT
 from offline.training.material import Material, prompts_of
+from offline.training.prepare import write_shard
 from offline.training.sizes import size_of
 from offline.training.tiny import write_tiny
 from schemas.errors import KeenstreamError, UsageError
+from schemas.prompt import BARE
 from tests.offline.training import world
 
 STEPS = 2
@@ -164,6 +168,40 @@ def test_the_peak_is_at_least_what_is_held_now() -> None:
 
 def test_the_trivial_reward_differs_within_a_group() -> None:
     assert length_reward(completions=["a; b", "", "longer"], prompts=[]) == [4.0, 0.0, 6.0]
+
+
+def write_examples(folder: Path, count: int) -> Path:
+    """As many training readers with a click as asked for, and one without."""
+    rows = [
+        Example(user_id=row.user_id, at_ms=10, until_ms=20, profile=row.profile, clicked=row.clicked[:place])
+        for place, row in enumerate(world.readers(count + 1))
+    ]
+    (folder / "training").mkdir(parents=True)
+    write_shard(folder / "training" / "part-00000.parquet", examples_table(rows))
+    manifest = ExamplesManifest(
+        sources=(),
+        moments=(),
+        prompt_version=BARE,
+        signals_per_domain=50,
+        languages=("en",),
+        events=0,
+        bad_lines=0,
+        readers=len(rows),
+        splits={"training": SplitCounts(examples=len(rows))},
+        articles=0,
+        content_sha256="",
+    )
+    (folder / MANIFEST).write_bytes(msgspec.json.encode(manifest))
+    return folder
+
+
+def test_prompts_are_those_of_training_readers_with_clicks_if_they_fill_a_step(tmp_path: Path) -> None:
+    path, least = tmp_path / "prompts.json", SIZE.student.batch
+    assert write_prompts(write_examples(tmp_path / "enough", least), path, SIZE) == least
+    with_clicks = sorted(world.readers(least + 1)[1:], key=lambda row: row.user_id)
+    assert msgspec.json.decode(path.read_bytes()) == prompts_of(with_clicks)
+    with pytest.raises(UsageError, match=f"{least - 1} training readers with clicks, and a step {least}"):
+        write_prompts(write_examples(tmp_path / "few", least - 1), path, SIZE)
 
 
 def test_help_shows_an_example_and_a_wrong_size_is_refused() -> None:
