@@ -25,6 +25,7 @@ def sft_trainer(
         max_length=None,  # the prompt's own limits bound it; cutting would take the list away
         warmup_steps=max(1, settings.steps // 20),
         dataset_num_proc=None,
+        train_sampling_strategy="group_by_length",  # a batch of unlike prompts is a third padding
     )
     rows = Dataset.from_dict({"prompt": list(prompts), "completion": list(completions)})
     return SFTTrainer(base.model, args=arguments, train_dataset=rows, processing_class=base.tokenizer)

@@ -114,24 +114,24 @@ LAPTOP = Size(
     name="laptop",
     base="smollm2",
     warm_start=WarmStart(
-        steps=200,
+        steps=110,
         batch=16,
         learning_rate=3e-4,
-        checkpoint_every=20,
+        checkpoint_every=10,
         choice=ChoiceSettings(samples=0),  # untrained, the model writes no usable list from the bare prompt
         bf16=True,
     ),
     teacher=Teacher(
-        steps=60, groups=4, completions=8, learning_rate=1e-5, checkpoint_every=5, held_out_every=20, bf16=True
+        steps=40, groups=2, completions=8, learning_rate=1e-5, checkpoint_every=4, held_out_every=8, bf16=True
     ),
     student=Student(
-        steps=60,
+        steps=40,
         batch=16,
         learning_rate=3e-5,
-        checkpoint_every=10,
+        checkpoint_every=5,
         held_out_every=20,
         layers=16,
-        warm_start=WarmStart(steps=240, batch=16, learning_rate=5e-4, checkpoint_every=20, bf16=True),
+        warm_start=WarmStart(steps=110, batch=16, learning_rate=5e-4, checkpoint_every=10, bf16=True),
         bf16=True,
     ),
 )
