@@ -4,6 +4,7 @@ Only one of them computes at a time and they change places with each step, so th
 both.
 """
 
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -58,7 +59,9 @@ class Arm:
     def _read(self) -> Message:
         line = _pipe(self._process.stdout).readline()
         if not line:
-            raise self._failed(f"ended with code {self._process.wait()}")
+            code = self._process.wait()
+            killed = code == -signal.SIGKILL
+            raise self._failed("was killed, as happens where memory ends" if killed else f"ended with code {code}")
         message: Message = msgspec.json.decode(line, type=Message)
         return message
 

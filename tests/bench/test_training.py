@@ -25,7 +25,18 @@ from bench._training_arm import (
 )
 from bench._training_plain import length_reward
 from bench._training_turns import Measured
-from bench.training import TrainingReport, main, stage_figures, table, verdicts, write_models, write_prompts
+from bench.training import (
+    NEEDED_GIB,
+    SIZES,
+    TrainingReport,
+    check_memory,
+    main,
+    stage_figures,
+    table,
+    verdicts,
+    write_models,
+    write_prompts,
+)
 from offline.training.bases import load_base
 from offline.training.curves import Curves
 from offline.training.example_set import MANIFEST, ExamplesManifest, SplitCounts
@@ -202,6 +213,13 @@ def test_prompts_are_those_of_training_readers_with_clicks_if_they_fill_a_step(t
     assert msgspec.json.decode(path.read_bytes()) == prompts_of(with_clicks)
     with pytest.raises(UsageError, match=f"{least - 1} training readers with clicks, and a step {least}"):
         write_prompts(write_examples(tmp_path / "few", least - 1), path, SIZE)
+
+
+def test_too_little_memory_is_told_before_anything_begins() -> None:
+    check_memory("laptop", NEEDED_GIB["laptop"])
+    with pytest.raises(UsageError, match=r"take up to 14 GiB of memory and 9\.5 are free"):
+        check_memory("laptop", 9.5)
+    assert set(NEEDED_GIB) == set(SIZES)
 
 
 def test_help_shows_an_example_and_a_wrong_size_is_refused() -> None:

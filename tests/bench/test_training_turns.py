@@ -29,7 +29,7 @@ for step in range(steps):
     sys.stdin.readline()
 if len(sys.argv) > 4:
     sys.stderr.write("no memory left\\n")
-    sys.exit(3)
+    os.kill(os.getpid(), 9) if sys.argv[4] == "kill" else sys.exit(3)
 say(type="ArmDone", peak_gib=1.5, device_peak_gib=0.0, held_out_readers=0, held_out_seconds=0.0)
 """
 
@@ -62,6 +62,8 @@ def test_arms_change_places_and_never_compute_at_once(tmp_path: Path) -> None:
     [
         (2, (), "before its last step"),  # a gate closed
         (2, ("fail",), "no memory left"),
+        (2, ("fail",), "ended with code 3"),
+        (2, ("kill",), "where memory ends"),
         (9, (), "more steps than it was asked for"),
     ],
 )
