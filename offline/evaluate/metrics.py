@@ -99,7 +99,7 @@ def resampled_means(data: NDArray[np.float64], *, seed: int, resamples: int = RE
     return np.concatenate([data[rng.integers(0, data.size, (part, data.size))].mean(axis=1) for part in parts])
 
 
-@lru_cache(maxsize=4)  # all, cold and warm readers: one table of many policies and metrics draws three times
+@lru_cache(maxsize=6)  # all, cold and warm readers, and the fewer of best-of-N: all policies and metrics draw the same
 def _drawn(seed: int, readers: int, resamples: int) -> NDArray[np.float64]:
     """[resamples, readers], how often each reader was drawn."""
     places = np.random.default_rng(seed).integers(0, readers, (resamples, readers))
