@@ -34,6 +34,7 @@ ModelOption = Annotated[
 ServedOption = Annotated[list[str], typer.Option(help="NAME=HOST:PORT of a Triton; it says which prompt it reads.")]
 ListsOption = Annotated[list[str], typer.Option(help="NAME=FILE of JSON Lines: user_id, completions.")]
 Samples = Annotated[int, typer.Option(min=1, max=32, help="N: lists of each reader, for best-of-N.")]
+BestOf = Annotated[list[str], typer.Option(help="NAME of a model that writes N lists; without it all do.")]
 BestOfReaders = Annotated[
     int, typer.Option(min=0, help="Measure best-of-N on so many readers, chosen by hash; 0: all.")
 ]
@@ -58,6 +59,7 @@ def evaluate(
     served: ServedOption = [],  # noqa: B006
     lists: ListsOption = [],  # noqa: B006
     samples: Samples = 1,
+    best_of: BestOf = [],  # noqa: B006
     best_of_readers: BestOfReaders = 0,
     seeds: Annotated[int, typer.Option(min=1, help="Repetitions of what is random.")] = 3,
     readers: Annotated[int, typer.Option(min=0, help="At most so many held-out readers; 0: all.")] = 0,
@@ -98,6 +100,7 @@ def evaluate(
         most_readers=readers,
         seeds=tuple(range(1, seeds + 1)),
         samples=samples,
+        best_of=tuple(best_of),
         best_of_readers=best_of_readers,
         cleaner_signals=config.interests.cleaner_signals,
         sequences=SequenceSettings() if sequences else None,

@@ -39,6 +39,7 @@ from offline.training.news_index import NewsIndex, TextVectors
 from offline.training.rewards import make_rewards
 from schemas.clients.models import Cleaner, Embedder
 from schemas.config import Api
+from schemas.errors import UsageError
 
 Models = Mapping[str, Sequence[OpenPolicy]]  # by name: one for each training
 
@@ -48,6 +49,7 @@ class EvaluationSettings(msgspec.Struct, frozen=True, kw_only=True):
     most_readers: int = 0  # 0: all
     seeds: tuple[int, ...] = (1, 2, 3)
     samples: int = 1  # lists of each reader of a model that can write them; the first is greedy
+    best_of: tuple[str, ...] = ()  # models that write so many; (): all
     best_of_readers: int = 0  # on whom best-of-N is measured; 0: all
     cleaner_signals: int = 16  # the latest pages and searches that a cleaner judges
     sequences: SequenceSettings | None = SequenceSettings()  # None: leave those baselines out
@@ -89,6 +91,8 @@ def evaluate(
     cleaner: Cleaner | None = None,
 ) -> Evaluation:
     """Every baseline and every model on the held-out readers of the prepared folder `examples`."""
+    if unknown := set(settings.best_of) - set(models):
+        raise UsageError(f"best-of-N is asked of {', '.join(sorted(unknown))}, which is no model of this evaluation")
     manifest = read_manifest(examples)
     held_out = refuse_training_readers(load_split(examples, "held_out"))
     task = make_task(
@@ -159,9 +163,8 @@ def _add_models(
     task, weights = judge.task, dict[str, float]()
     rewards = make_rewards(NewsIndex(task.news.pool, TextVectors(judge.embedder))) if models else {}
     for name, trainings in models.items():
-        written = model_answers(
-            name, trainings, task, rewards, samples=settings.samples, seeds=settings.seeds, step=judge.step
-        )
+        samples = settings.samples if name in (settings.best_of or models) else 1
+        written = model_answers(name, trainings, task, rewards, samples=samples, seeds=settings.seeds, step=judge.step)
         judge.step(f"weight of {name} beside {best}")
         weights[name] = Weighing(judge, answers[best]).weight_of(written.validation)
         answers |= written.answers

@@ -149,6 +149,15 @@ def test_best_of_n_may_be_measured_on_fewer_readers_and_is_compared_on_the_same(
     assert "best-of-N on 9 of the readers" in told(found)
 
 
+def test_best_of_n_may_be_asked_of_some_models_only(examples: Path) -> None:
+    settings = msgspec.structs.replace(SETTINGS, samples=2, best_of=("one",), most_readers=9)
+    models = {"one": [always(of_seed)], "other": [always(of_seed)]}
+    found = evaluate(examples, models, MemoryEmbedder(), settings, quiet)
+    assert {row.policy for row in found.rows if ", best of" in row.policy} == {"one, best of 2"}
+    with pytest.raises(UsageError, match="best-of-N is asked of one, which is no model"):
+        evaluate(examples, {"other": [always(of_seed)]}, MemoryEmbedder(), settings, quiet)
+
+
 def test_a_cleaner_that_drops_the_newest_signals_is_seen_in_rows_of_its_own(examples: Path) -> None:
     readers = load_split(examples, "held_out")
     newest = [next(latest_signals(row.profile)) for row in readers]
