@@ -42,7 +42,8 @@ Engine = Annotated[
     str, typer.Option(help="Of the checkpoints: transformers, or openvino, as they are served on a CPU.")
 ]
 Keep = Annotated[
-    Path | None, typer.Option(help="Folder of the checkpoints' lists: what it holds is not written again.")
+    Path | None,
+    typer.Option(help="Folder of lists and of sequence models' answers: what it holds is not made again."),
 ]
 CleanerOption = Annotated[
     bool, typer.Option("--cleaner", help="Also by profiles as the built cleaner leaves them: `NAME, cleaned`.")
@@ -104,6 +105,7 @@ def evaluate(
         best_of_readers=best_of_readers,
         cleaner_signals=config.interests.cleaner_signals,
         sequences=SequenceSettings() if sequences else None,
+        keep=keep,
         api=config.api,
         runner=RunnerSettings(runner=runner, workers=workers, options=tuple(beam)),
     )

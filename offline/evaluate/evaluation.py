@@ -31,7 +31,7 @@ from offline.evaluate.policies import OpenPolicy, Step
 from offline.evaluate.policy_names import BEST_OF, CLEANED, FUSED, OWN_SIGNALS
 from offline.evaluate.scores import Difference, PolicyRow, ReaderScore, differences, policy_rows
 from offline.evaluate.scoring import PLACES
-from offline.evaluate.sequences import NAMES, SequenceSettings, sequence_answers
+from offline.evaluate.sequences import NAMES, SequenceSettings, kept_sequence_answers
 from offline.evaluate.task import Task, make_task, refuse_training_readers, with_cleaner
 from offline.experiments.runners import RunnerSettings
 from offline.training.example_set import load_split, read_manifest
@@ -53,6 +53,7 @@ class EvaluationSettings(msgspec.Struct, frozen=True, kw_only=True):
     best_of_readers: int = 0  # on whom best-of-N is measured; 0: all
     cleaner_signals: int = 16  # the latest pages and searches that a cleaner judges
     sequences: SequenceSettings | None = SequenceSettings()  # None: leave those baselines out
+    keep: Path | None = None  # folder of the sequence models' answers, which are then not trained again
     api: Api = Api()
     runner: RunnerSettings = RunnerSettings()
 
@@ -152,7 +153,9 @@ def _baseline_answers(task: Task, settings: EvaluationSettings, step: Step) -> A
         for seed in settings.seeds:
             step(f"{name}, seed {seed}")
             seeded = msgspec.structs.replace(settings.sequences, seed=seed)
-            found[name].append(sequence_answers(name, task.news.clicks, users, pool, PLACES, seeded))
+            found[name].append(
+                kept_sequence_answers(name, task.news.clicks, users, pool, PLACES, seeded, settings.keep)
+            )
     return found
 
 

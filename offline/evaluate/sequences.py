@@ -8,15 +8,18 @@ reader's own. An article that nobody had clicked by then is unknown to them: tha
 of the comparison.
 """
 
+import hashlib
 import logging
 import warnings
 from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pyarrow as pa
 
-from offline.evaluate.answers import Answer
+from offline.evaluate.answers import Answer, read_answers, write_answers
 
 NAMES = ("SASRec", "GRU4Rec")
 
@@ -30,6 +33,26 @@ class SequenceSettings(msgspec.Struct, frozen=True, kw_only=True):
     epochs: int = 20
     longest: int = 50
     seed: int = 7
+
+
+def kept_sequence_answers(
+    name: str,
+    clicks: pa.Table,
+    readers: Sequence[str],
+    pool: Sequence[str],
+    places: int,
+    settings: SequenceSettings,
+    keep: Path | None,
+) -> list[Answer]:
+    """`sequence_answers`, read from the folder `keep` where the same training answered before: training takes minutes."""
+    if keep is None:
+        return sequence_answers(name, clicks, readers, pool, places, settings)
+    made_of = [name, clicks.to_pylist(), readers, pool, places, settings, version("rectools")]
+    path = keep / f"{name}-{hashlib.sha256(msgspec.json.encode(made_of)).hexdigest()[:32]}.jsonl"
+    if not path.exists():
+        keep.mkdir(parents=True, exist_ok=True)
+        write_answers(path, sequence_answers(name, clicks, readers, pool, places, settings))
+    return list(read_answers(path).values())
 
 
 def sequence_answers(

@@ -1,7 +1,11 @@
+from pathlib import Path
+
+import msgspec
 import pyarrow as pa
 import pytest
 
-from offline.evaluate.sequences import NAMES, SequenceSettings, sequence_answers
+from offline.evaluate.answers import Answer, write_answers
+from offline.evaluate.sequences import NAMES, SequenceSettings, kept_sequence_answers, sequence_answers
 
 SETTINGS = SequenceSettings(factors=16, blocks=1, heads=1, epochs=30, longest=8)
 CLICKS = pa.Table.from_pylist(
@@ -24,3 +28,18 @@ def test_a_sequence_model_learns_what_comes_next(name: str) -> None:
 def test_nothing_that_is_alive_was_ever_clicked() -> None:
     (answer,) = sequence_answers("SASRec", CLICKS, ["u0"], ["new"], 2, SETTINGS)
     assert answer.ranked == ()
+
+
+def test_what_was_answered_is_read_again_and_anything_else_is_not(tmp_path: Path) -> None:
+    """Nobody clicked `new`, so nothing is trained here."""
+
+    def answers(clicks: pa.Table, settings: SequenceSettings) -> list[Answer]:
+        return kept_sequence_answers("SASRec", clicks, ["u0"], ["new"], 2, settings, tmp_path / "kept")
+
+    assert answers(CLICKS, SETTINGS) == [Answer(user_id="u0")]
+    (path,) = (tmp_path / "kept").iterdir()
+    marked = [Answer(user_id="u0", ranked=("new",))]
+    write_answers(path, marked)
+    assert answers(CLICKS, SETTINGS) == marked
+    assert answers(CLICKS.slice(1), SETTINGS) != marked
+    assert answers(CLICKS, msgspec.structs.replace(SETTINGS, seed=8)) != marked
