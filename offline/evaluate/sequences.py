@@ -44,7 +44,7 @@ def kept_sequence_answers(
     settings: SequenceSettings,
     keep: Path | None,
 ) -> list[Answer]:
-    """`sequence_answers`, read from the folder `keep` where the same training answered before: training takes minutes."""
+    """`sequence_answers`, read from the folder `keep` where the same training answered before: it takes minutes."""
     if keep is None:
         return sequence_answers(name, clicks, readers, pool, places, settings)
     made_of = [name, clicks.to_pylist(), readers, pool, places, settings, version("rectools")]
