@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
 import logging
 import os
 import sys
+import tempfile
 from collections.abc import Callable
 
 import typer
@@ -15,6 +16,7 @@ from typer.exceptions import TyperException
 
 from keenstream.commands import application
 from schemas.errors import KeenstreamError, UsageError
+from schemas.full_disk import full_disk_message, full_disk_reason
 
 INTERRUPTED = 130
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -43,6 +45,12 @@ def main(build: Callable[[], typer.Typer] = application) -> None:
         sys.exit(2)
     except KeenstreamError as error:
         errors.print(f"[bold red]Failed:[/] {escape(str(error))}", soft_wrap=True)
+        sys.exit(1)
+    except Exception as error:
+        if not (reason := full_disk_reason(error)):
+            raise
+        place = getattr(error, "filename", None) or f"the output (or of {tempfile.gettempdir()})"
+        errors.print(f"[bold red]Failed:[/] {escape(full_disk_message(place, reason))}", soft_wrap=True)
         sys.exit(1)
 
 

@@ -2,6 +2,7 @@
 
 KeenstreamError
 ├── UsageError          wrong flag, setting or file: fix it and run again (exit code 2)
+├── FullDisk            no room left: free some and run again
 ├── PermanentError      this record can never be processed: dead-letters, with the reason
 │   ├── Conflict        it contradicts what was said before
 │   └── InvalidRecord   it does not decode or breaks a rule of its contract
@@ -18,6 +19,10 @@ class KeenstreamError(Exception):
 
 class UsageError(KeenstreamError):
     """Wrong flag, setting or file; the message says what to change."""
+
+
+class FullDisk(KeenstreamError):
+    """No room is left on a disk; the message names it."""
 
 
 class PermanentError(KeenstreamError):

@@ -70,10 +70,15 @@ def make_task(
     at_ms = held_out[0].at_ms
     pool = alive_at(load_articles(examples), at_ms, fresh_days)
     if not pool:
-        raise UsageError(f"no article is alive at the moment of the examples: raise --fresh-days ({fresh_days})")
+        raise UsageError(
+            f"no article is alive at the moment of the examples: raise --fresh-days ({fresh_days}), or prepare them "
+            "with the articles of that time"
+        )
     known = frozenset(article.article_id for article in pool)
     readers = [reader for row in held_out if (reader := _reader(row, known)).positives]
     if not readers:
+        if not any(row.clicked for row in held_out):
+            raise UsageError("no held-out reader clicked an article: prepare a longer log, or one of more readers")
         raise UsageError("no held-out reader clicked an article that was alive at the moment: raise --fresh-days")
     validation = [reader for row in load_split(examples, "validation") if (reader := _reader(row, known)).positives]
     cache = VectorCache(embedder)

@@ -1,7 +1,7 @@
 """Writes a simulation to a folder: articles, events in the order of delivery, impressions, and the truth."""
 
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -18,11 +18,13 @@ from offline.simulate.world import World
 from schemas.article import Article
 from schemas.codec import ARTICLES, EVENTS
 from schemas.errors import UsageError
+from schemas.full_disk import full_disk_told
 
 ARTICLES_FILE: Final = "articles.jsonl"
 EVENTS_FILE: Final = "events.jsonl"
 IMPRESSIONS_FILE: Final = "impressions.jsonl"
 TRUTH_FILE: Final = "truth.jsonl"
+_FILES: Final = (ARTICLES_FILE, EVENTS_FILE, IMPRESSIONS_FILE, TRUTH_FILE)
 _PROGRESS_EVENTS = 5_000
 
 Progress = Callable[[int, int], None]  # distinct events written, events expected
@@ -67,13 +69,14 @@ def write_simulation(
     articles: Sequence[Article] | None = None,
     progress: Progress | None = None,
 ) -> SimulationSummary:
-    """Writes the four files into `folder` (made when missing, files replaced). Memory does not grow with the events."""
+    """Writes the four files into `folder` (made when missing, files replaced when all are whole). Memory does not grow
+    with the events."""
     settings = checked(settings)
     world = build_world(settings, articles)
     readers = make_readers(settings, world)
     counts = _Counts()
-    with ExitStack() as stack:
-        files = _Files(_folder(folder), stack)
+    with full_disk_told(_folder(folder)), _put_in_place(folder), ExitStack() as stack:
+        files = _Files(folder, stack)
         for story in world.stories:
             files.articles.write(ARTICLES.encode(story.article) + b"\n")
         files.tell(topic_truths(world))
@@ -90,10 +93,26 @@ def write_simulation(
     return _summary(folder, settings, world, counts)
 
 
+@contextmanager
+def _put_in_place(folder: Path) -> Iterator[None]:
+    """The parts that the block wrote become the files; what a failure leaves goes."""
+    try:
+        yield
+        for name in _FILES:
+            _part(folder, name).replace(folder / name)
+    finally:
+        for name in _FILES:
+            _part(folder, name).unlink(missing_ok=True)
+
+
+def _part(folder: Path, name: str) -> Path:
+    return folder / f".{name}.part"
+
+
 class _Files:
     def __init__(self, folder: Path, stack: ExitStack) -> None:
         def opened(name: str) -> BinaryIO:
-            return stack.enter_context((folder / name).open("wb", buffering=1 << 20))
+            return stack.enter_context(_part(folder, name).open("wb", buffering=1 << 20))
 
         self.encoder = msgspec.json.Encoder()
         self.articles, self.events = opened(ARTICLES_FILE), opened(EVENTS_FILE)

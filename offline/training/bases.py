@@ -37,6 +37,7 @@ def ensure_base(name: str, home: Path) -> str:
 def load_base(source: str) -> Base:
     """The model of a folder or name in float32; an adapter is merged into its base."""
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
     quiet_libraries()
@@ -45,8 +46,8 @@ def load_base(source: str) -> Base:
             return Base(_merged(Path(source)), _tokenizer(source), source)
         place = str(Path(source).absolute()) if Path(source).is_dir() else source  # an adapter will name it
         model = AutoModelForCausalLM.from_pretrained(place, dtype=torch.float32)
-    except (OSError, ValueError) as error:
-        raise UsageError(f"cannot load the model {source}: {error}") from error
+    except (OSError, ValueError, SafetensorError) as error:
+        raise UsageError(f"cannot load the model {source}, is a file cut short or missing? {error}") from error
     return Base(model, _tokenizer(source), source)
 
 

@@ -27,10 +27,10 @@ class Best:
         self._folder = run / FOLDER
 
     def measured(self) -> Measured | None:
-        """None until something was offered."""
+        """None until something was offered, or where its record is cut short."""
         try:
             return msgspec.json.decode((self._folder / _RECORD).read_bytes(), type=Measured)
-        except FileNotFoundError:
+        except (FileNotFoundError, msgspec.MsgspecError):
             return None
 
     def offer(self, measured: Measured, save: Callable[[Path], object]) -> None:

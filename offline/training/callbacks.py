@@ -15,7 +15,6 @@ from typing import Any
 from transformers import TrainerCallback
 
 from offline.training.best import Measured
-from offline.training.curves import STEP
 from offline.training.gates import HELD_OUT, Gates, Measure
 from offline.training.progress import Pace, Progress, Watch
 from offline.training.run import Run
@@ -74,8 +73,6 @@ class Around(TrainerCallback):  # type: ignore[misc]  # transformers has no type
         self._pace = Pace()
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        for row in self.run.curves.rows:  # of the part before a kill
-            self.gates.observe({name: value for name, value in row.items() if name != STEP})
         if state.global_step == 0:
             self._held_out(0, control, kwargs)
 

@@ -6,15 +6,22 @@ measure falls is being gamed. The state is a function of the rows seen, so a res
 """
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from statistics import fmean
 from typing import Any
 
 import msgspec
 
+from offline.training.curves import STEP
+
 REWARD, HELD_OUT = "reward", "held_out"
 ZERO_VARIANCE, CLIPPED = "frac_reward_zero_std", "completions/clipped_ratio"
 ONE_REWARD, ABSTAINED = "rewards/", "abstained/"
+
+ALL_ZERO = (
+    "every reward is zero, so that nothing can be learnt: warm-start first (lists must parse), look at the judge, and "
+    "see that the news is of the examples' time"
+)
 
 Measure = Callable[[Any], Mapping[str, float]]  # the model as it is -> held-out measures by name
 
@@ -40,20 +47,37 @@ class Gates:
         self._first: dict[str, float] = {}
         self._best: tuple[float, float] | None = None  # held-out measure, and the training reward at that time
         self._below = 0
+        self._rewarded: bool | None = None  # None: no reward was seen
+
+    @property
+    def nothing_earned(self) -> bool:
+        """Rewards were given, and each of them was zero."""
+        return self._rewarded is False
 
     def observe(self, measures: Mapping[str, float]) -> str | None:
         """None to go on."""
+        if REWARD in measures:
+            self._rewarded = bool(self._rewarded or measures[REWARD])
         for name, value in measures.items():
             recent = self._recent.setdefault(name, deque(maxlen=self.settings.window))
             recent.append(value)
             if len(recent) == self.settings.window:
                 self._first.setdefault(name, fmean(recent))
-        return self._limits() or self._rewards() or self._held_out(measures)
+        return self._zero() or self._limits() or self._rewards() or self._held_out(measures)
+
+    def replay(self, rows: Iterable[Mapping[str, float]]) -> None:
+        """Of the curves of the part before a kill."""
+        for row in rows:
+            self.observe({name: value for name, value in row.items() if name != STEP})
 
     def _mean(self, name: str) -> float | None:
         """Over a full window; None before that."""
         recent = self._recent.get(name, ())
         return fmean(recent) if len(recent) == self.settings.window else None
+
+    def _zero(self) -> str | None:
+        """First: lists that all score zero are also equal, and mostly never end."""
+        return ALL_ZERO if self._mean(REWARD) is not None and not any(self._recent[REWARD]) else None
 
     def _limits(self) -> str | None:
         zero, clipped = self._mean(ZERO_VARIANCE), self._mean(CLIPPED)
@@ -77,8 +101,6 @@ class Gates:
         total = self._mean(REWARD)
         if total is None:
             return None
-        if not any(self._recent[REWARD]):
-            return "every reward is zero: check the index, the judge and the format of the lists"
         if total <= self._first[REWARD]:
             return None
         for name, first in self._first.items():

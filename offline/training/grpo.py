@@ -10,10 +10,9 @@ from typing import Any
 
 from offline.training.bases import Base
 from offline.training.gates import ABSTAINED
-from offline.training.rewards import Reward, Values
+from offline.training.rewards import Reward, Values, weighted
 from offline.training.sizes import Teacher
 from offline.training.trainer_arguments import shared_arguments
-from schemas.errors import UsageError
 
 Columns = Mapping[str, Sequence[Any]]  # `prompt`, and what the rewards want to know of its reader
 
@@ -25,12 +24,8 @@ def grpo_trainer(
     from datasets import Dataset
     from trl import GRPOConfig, GRPOTrainer
 
-    weights = {name: settings.reward_weights.get(name, 1.0) for name in rewards}
+    weights = weighted(rewards, settings.reward_weights)
     chosen = [name for name, weight in weights.items() if weight]
-    if unknown := set(settings.reward_weights) - set(rewards):
-        raise UsageError(f"no reward is called {', '.join(sorted(unknown))}: there are {', '.join(rewards)}")
-    if not chosen:
-        raise UsageError("every reward has weight 0: nothing can be learnt")
     arguments = GRPOConfig(
         **shared_arguments(settings, staging, device),
         loss_type="dr_grpo",

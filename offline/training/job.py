@@ -18,6 +18,7 @@ from offline.training.llm_judge import Endpoint
 from offline.training.manifest import RunManifest, finished_run
 from offline.training.material import Material
 from offline.training.progress import Progress
+from offline.training.rewards import reward_names, weighted
 from offline.training.run import MODEL
 from offline.training.sizes import Size, size_of
 from offline.training.stage import Session
@@ -61,15 +62,17 @@ def run_job(job: TrainingJob, session: Session) -> RunManifest:
     from offline.evaluate.local_embedder import LocalEmbedder
     from offline.release.models import ModelPaths
     from offline.training.loading import load_material
-    from offline.training.trainer_arguments import check_device, limit_threads, quiet_libraries
+    from offline.training.trainer_arguments import check_device, keep_freed_memory, limit_threads, quiet_libraries
 
     check_device(job.device)
     if job.kind == "cleaner":
         return _run_cleaner(job, session)
+    weighted(reward_names(job.beyond), job.reward_weights)  # told at once
     judge = judge_of(job, session.judge_key)
     quiet_libraries()
     size = sized(job)
     limit_threads(size.threads)
+    keep_freed_memory()
     embedder = LocalEmbedder(ModelPaths.below(Path(job.home)).embedder)
     session.tell("reading the examples and embedding their news")
     material = load_material(

@@ -99,6 +99,11 @@ def _of_file(path: Path) -> Iterator[Label]:
 
 def _of_world(folder: Path) -> Iterator[Label]:
     """Pages and searches, each event once; a duplicate repeats an id."""
+    if not (folder / TRUTH_FILE).is_file():
+        raise UsageError(
+            f"{folder} has no {TRUTH_FILE}, in which `keenstream simulate` says what is noise: name such a folder, or "
+            "a file of JSON Lines with text and label"
+        )
     noise, seen = _noise_ids(folder / TRUTH_FILE), set[str]()
     for number, line in _lines(folder / EVENTS_FILE):
         try:

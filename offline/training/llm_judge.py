@@ -45,6 +45,7 @@ A long query is not a specific one: words that narrow nothing down earn nothing.
     + _SCALE,
 }
 _SCORE = re.compile(r"^\W*Score\W+([1-5])\W*$", re.IGNORECASE)
+LAST_PORT = 65_535
 _BUSY = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 
 
@@ -59,13 +60,26 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     at_once: int = 16  # questions in flight
     longest_wait_seconds: float = 10.0  # between attempts
 
+    def __post_init__(self) -> None:
+        """UsageError for an address that nobody can ask."""
+        try:
+            url = httpx.URL(self.url)
+        except httpx.InvalidURL as error:
+            raise UsageError(f"the judge's address {self.url!r} is none: {error}") from error
+        if url.scheme not in ("http", "https") or not url.host or not 0 <= (url.port or 0) <= LAST_PORT:
+            raise UsageError(
+                f"the judge's address {self.url!r} is none: it is that of an OpenAI-compatible endpoint up to /v1, "
+                "such as http://localhost:8000/v1"
+            )
+
 
 class JudgeCounts(msgspec.Struct):
     """What was asked so far, without what the cache answered."""
 
-    asked: int = 0
+    asked: int = 0  # and answered, or given up
     off_format: int = 0
     failed: int = 0
+    latest: str = ""  # abstention: its answer, or the error
 
     @property
     def abstained(self) -> int:
@@ -79,8 +93,8 @@ class _Busy(Exception):
 class LlmJudge:
     """Scores of one aspect: (N - 1) / 4 of the rubric's 1-5.
 
-    Raises UsageError when the endpoint refuses the question as such (a wrong key, address or model), and Unavailable
-    when more than `abstained_limit` of the answers, of at least `least_asked`, were abstentions.
+    Raises UsageError when the endpoint refuses the question as such (a wrong key, address or model), and Unavailable as
+    soon as more than `abstained_limit` of the answers, of at least `least_asked`, are abstentions.
     """
 
     def __init__(
@@ -96,7 +110,6 @@ class LlmJudge:
         fresh = asyncio.run(self._ask_all(missing)) if missing else {}
         self._scores |= {row: score for row, score in fresh.items() if score is not None}
         drop_oldest(self._scores, MOST_TEXTS)  # type: ignore[arg-type]  # keys of any kind
-        self._check()
         return [self._scores.get(row) if row.queries else 0.0 for row in rows]
 
     async def _ask_all(self, rows: Sequence[Judged]) -> dict[Judged, float | None]:
@@ -111,19 +124,24 @@ class LlmJudge:
             return dict(zip(rows, await asyncio.gather(*map(ask, rows)), strict=True))
 
     async def _ask(self, client: httpx.AsyncClient, row: Judged) -> float | None:
-        self.counts.asked += 1
         try:
             text = await self._answer(client, row)
-        except (_Busy, httpx.TransportError):
+        except (_Busy, httpx.RequestError) as error:
             self.counts.failed += 1
-            return None
-        score = read_score(text)
-        self.counts.off_format += score is None
+            self.counts.latest = str(error) or type(error).__name__
+            score = None
+        else:
+            score = read_score(text)
+            if score is None:
+                self.counts.off_format += 1
+                self.counts.latest = f"{text[:60]!r}"
+        self.counts.asked += 1
+        self._check()
         return score
 
     async def _answer(self, client: httpx.AsyncClient, row: Judged) -> str:
         patient = AsyncRetrying(
-            retry=retry_if_exception_type((_Busy, httpx.TransportError)),
+            retry=retry_if_exception_type((_Busy, httpx.RequestError)),
             stop=stop_after_attempt(self._endpoint.attempts),
             wait=wait_random_exponential(max=self._endpoint.longest_wait_seconds),
             reraise=True,
@@ -143,7 +161,7 @@ class LlmJudge:
         }
         response = await client.post(f"{self._endpoint.url.rstrip('/')}/chat/completions", json=body)
         if response.status_code in _BUSY:
-            raise _Busy
+            raise _Busy(f"status {response.status_code}")
         if response.is_error:
             raise UsageError(
                 f"the judge at {self._endpoint.url} answers {response.status_code} for the model "
@@ -156,9 +174,15 @@ class LlmJudge:
         if counts.asked >= self._least and counts.abstained > self._limit * counts.asked:
             raise Unavailable(
                 f"the judge of {self._aspect} abstained in {counts.abstained} of {counts.asked} answers "
-                f"({counts.off_format} off the format, {counts.failed} failed or timed out): look at the endpoint, "
-                "raise its timeout, or take another model"
+                f"({counts.off_format} off the format, {counts.failed} failed or timed out; the latest: "
+                f"{counts.latest}): {_remedy(counts)}"
             )
+
+
+def _remedy(counts: JudgeCounts) -> str:
+    if counts.failed > counts.off_format:
+        return "see that the endpoint runs, or raise --judge-timeout"
+    return "take a model that keeps to the rubric's one line, `Score: N`"
 
 
 def question(row: Judged) -> str:

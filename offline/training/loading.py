@@ -15,7 +15,7 @@ from offline.training.examples import Example, SplitName
 from offline.training.judges import Judge
 from offline.training.llm_judge import Endpoint, LlmJudge
 from offline.training.material import Material, Rank, checked_material, make_news, make_rank
-from offline.training.news_index import NewsIndex, TextVectors
+from offline.training.news_index import NewsIndex, TextVectors, check_covers
 from offline.training.proposals import TrainingReader
 from offline.training.rewards import make_rewards
 from schemas.article import Article
@@ -47,9 +47,9 @@ def load_material(
             "longer log, or one of more readers"
         )
     training = training[:most_readers]
+    check_covers(articles, min(row.at_ms for row in training))
     news = training_news(articles, training)
     index = NewsIndex(news, TextVectors(embedder))
-    index.check_covers(min(row.at_ms for row in training))
     return checked_material(
         Material(
             training=[as_reader(row) for row in training],

@@ -14,7 +14,7 @@ from offline.training.gates import HELD_OUT, Measure
 from offline.training.greedy import ListWriter
 from offline.training.news_index import PLACES, TextVectors
 from offline.training.proposals import TrainingReader, signal_texts
-from offline.training.rewards import Reward, composite
+from offline.training.rewards import LogMetric, Reward, composite
 from offline.training.warm_start import Composite
 from schemas.article import Article, embedded_text
 from schemas.clients.models import Embedder
@@ -44,8 +44,12 @@ class Material(msgspec.Struct, frozen=True, kw_only=True):
 
 def checked_material(material: Material) -> Material:
     """`material`, or UsageError saying why nothing can be learnt from it."""
-    if len(material.training) < 2:
-        raise UsageError(f"the examples hold {len(material.training)} training readers: at least two are needed")
+    readers = len({row.user_id for row in material.training})
+    if readers < 2:
+        raise UsageError(
+            f"the examples hold {readers} training reader(s) with clicks: lists are chosen by what other readers "
+            "clicked, so prepare a log of more readers, or raise --readers"
+        )
     if not any(reader.clicked for reader in material.training):
         raise UsageError("no training reader clicked anything after the moment of the examples: prepare a longer log")
     if not any(reader.clicked for reader in material.held_out):
@@ -99,13 +103,15 @@ def columns_of(readers: Sequence[TrainingReader]) -> dict[str, list[Any]]:
     }
 
 
-def composite_of(rewards: Mapping[str, Reward], weights: Mapping[str, float]) -> Composite:
-    """The weighted sum of the rewards; one that abstains counts as zero."""
+def composite_of(
+    rewards: Mapping[str, Reward], weights: Mapping[str, float], log: LogMetric | None = None
+) -> Composite:
+    """The weighted sum of the rewards; one that abstains counts as zero. `log` is told their parts."""
 
     def score(readers: Sequence[TrainingReader], completions: Sequence[str]) -> list[float]:
         columns = columns_of(readers)
         prompts = columns.pop("prompt")
-        return composite(rewards, completions, weights, prompts=prompts, **columns)
+        return composite(rewards, completions, weights, prompts=prompts, log_metric=log, **columns)
 
     return score
 

@@ -64,7 +64,6 @@ class NewsIndex:
         if not articles:
             raise UsageError("there are no articles that the rewards could search: give those of the examples' time")
         self.texts = vectors
-        self.newest_ms = max(article.published_at for article in articles)
         self._ids = [article.article_id for article in articles]
         self._articles = vectors.of([embedded_text(article) for article in articles])
         self._known = frozenset(self._ids)
@@ -87,15 +86,6 @@ class NewsIndex:
         drop_oldest(self._found, MOST_TEXTS)
         return found
 
-    def check_covers(self, latest_ms: int) -> None:
-        """UsageError when every article is older than `latest_ms`: the index is not of the examples' time."""
-        if self.newest_ms < latest_ms:
-            days = (latest_ms - self.newest_ms) / 86_400_000
-            raise UsageError(
-                f"the index ends {days:.1f} days before the examples do: give the articles of their time, or prepare "
-                "examples of an earlier moment"
-            )
-
     def _search(self, queries: Vectors) -> Iterable[Found]:
         cosines = queries @ self._articles.T
         places = best_places(cosines, PLACES)
@@ -114,6 +104,18 @@ class NewsIndex:
                 cosines[np.arange(len(part)), part] = cosines.min(axis=1)
             parts.append(_spread(cosines))
         return np.sort(np.concatenate(parts))
+
+
+def check_covers(articles: Sequence[Article], first_ms: int) -> None:
+    """UsageError when all news is older than `first_ms`, the first moment of the examples."""
+    if not articles:
+        raise UsageError("the log holds no articles: nothing that was clicked could be found")
+    newest_ms = max(article.published_at for article in articles)
+    if newest_ms < first_ms:
+        raise UsageError(
+            f"the newest article is {(first_ms - newest_ms) / 86_400_000:.1f} days older than the examples: prepare "
+            "them from a log that holds the articles of the events' own time"
+        )
 
 
 def drop_oldest(cache: dict[str, Any], most: int) -> None:

@@ -1,5 +1,7 @@
 """From a log to a prepared folder: moments chosen, the job run, what came out checked, the folder put in its place."""
 
+import errno
+import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -16,10 +18,12 @@ from offline.experiments.runners import RunnerSettings, pipeline_options
 from offline.release.folders import build_folder
 from offline.training.example_set import ARTICLES, CLICKS, MANIFEST, ExamplesManifest, write_articles
 from offline.training.examples import SPLITS, Moment
+from offline.training.news_index import check_covers
 from offline.training.prepare import BUCKET_EVENTS, MOST_BUCKETS, Counts, PreparePlan, build_pipeline
 from schemas.article import Article
 from schemas.config import Profiles
-from schemas.errors import UsageError
+from schemas.errors import FullDisk, UsageError
+from schemas.full_disk import full_disk_message, full_disk_told
 from schemas.prompt import BARE
 
 DAY_MS = 86_400_000
@@ -44,25 +48,33 @@ def prepare_examples(
 ) -> ExamplesManifest:
     """Writes the folder `out`, whole or not at all, and gives its manifest.
 
-    Raises UsageError for a log without clicks, readers or enough time, for broken files, and for a full disk.
+    Raises UsageError for a log without clicks, readers or enough time, with news of another time, or with broken files,
+    and FullDisk.
     """
     parts = log_parts(log)
     articles = read_articles(log)
     moments = make_moments(*_span(parts, progress), settings)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-scratch-") as scratch:
+    check_covers(articles, moments[0].at_ms)
+    with full_disk_told(out), _scratch_beside(out) as scratch:
         plan = PreparePlan(
             parts=tuple(parts),
             moments=moments,
             profiles=settings.profiles,
             buckets=settings.buckets or buckets_for(event_files(log)),
-            scratch=str(Path(scratch).absolute()),
+            scratch=str(scratch),
         )
         counts = run_job(plan, runner, progress)
         _check(counts)
         manifest = _manifest(log, plan, counts, articles)
         build_folder(out, lambda folder: _fill(folder, plan, articles, manifest))
     return manifest
+
+
+@contextmanager
+def _scratch_beside(out: Path) -> Iterator[Path]:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-scratch-") as scratch:
+        yield Path(scratch).absolute()
 
 
 def make_moments(first_ms: int, last_ms: int, settings: PrepareSettings) -> tuple[Moment, ...]:
@@ -93,6 +105,8 @@ def run_job(plan: PreparePlan, runner: RunnerSettings, progress: Progress) -> Co
         pipeline = beam.Pipeline(options=pipeline_options(runner))
         build_pipeline(pipeline, plan)
         pipeline.run().wait_until_finish()
+    if plan.full_path.exists():
+        raise FullDisk(full_disk_message(Path(plan.scratch).parent, os.strerror(errno.ENOSPC)))
     if plan.fault_path.is_file():
         raise UsageError(plan.fault_path.read_text(encoding="utf-8"))
     return msgspec.json.decode(plan.counts_path.read_bytes(), type=Counts)

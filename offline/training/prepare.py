@@ -24,6 +24,7 @@ from offline.training.examples import SPLITS, Example, FoldReader, Moment, Reade
 from offline.training.spilled import read_spilled, write_spilled
 from schemas.config import Profiles
 from schemas.errors import UsageError
+from schemas.full_disk import full_disk_reason
 
 BUCKET_EVENTS: Final = 200_000  # of the log, about; their readers are what one worker holds
 MOST_BUCKETS: Final = 1_024
@@ -49,6 +50,11 @@ class PreparePlan(msgspec.Struct, frozen=True, kw_only=True):
     def fault_path(self) -> Path:
         """Why the job cannot be done, when a worker found that out: runners tell errors in ways of their own."""
         return Path(self.scratch) / "fault.txt"
+
+    @property
+    def full_path(self) -> Path:
+        """Is there once a worker had no room to write."""
+        return Path(self.scratch) / "full"
 
     @property
     def counts_path(self) -> Path:
@@ -104,7 +110,7 @@ def build_pipeline(pipeline: beam.Pipeline, plan: PreparePlan) -> Any:
         | "Spread the buckets" >> beam.Reshuffle()
         | "Merge readers" >> beam.ParDo(_MergeReaders(plan))
         | "Collect the counts" >> beam.CombineGlobally(beam.combiners.ToListCombineFn())
-        | "Write the counts" >> beam.Map(write_counts, plan)
+        | "Write the counts" >> beam.FlatMap(_write_counts, plan)
     )
 
 
@@ -180,6 +186,10 @@ def merge_bucket(bucket: Bucket, plan: PreparePlan) -> Counts:
     )
 
 
+def _write_counts(counts: Iterable[Counts], plan: PreparePlan) -> Iterator[None]:
+    yield from _told(plan, lambda: write_counts(counts, plan))
+
+
 def write_counts(counts: Iterable[Counts], plan: PreparePlan) -> None:
     total = sum(counts, start=Counts())
     scratch = plan.counts_path.with_suffix(f".{os.getpid()}.tmp")
@@ -203,9 +213,13 @@ def _told(plan: PreparePlan, work: Callable[[], Any]) -> Iterator[Any]:
     """What `work` gives; nothing where it found that the job cannot be done."""
     try:
         yield work()
-    except (UsageError, OSError) as error:
-        reason = str(error) if isinstance(error, UsageError) else f"{error.filename or plan.scratch}: {error.strerror}"
-        plan.fault_path.write_text(reason, encoding="utf-8")
+    except UsageError as error:
+        plan.fault_path.write_text(str(error), encoding="utf-8")
+    except OSError as error:
+        if full_disk_reason(error):
+            plan.full_path.touch()  # an empty file needs no room
+        else:
+            plan.fault_path.write_text(f"{error.filename or plan.scratch}: {error.strerror}", encoding="utf-8")
 
 
 def _clicks(readers: Iterable[ReaderState]) -> pa.Table:

@@ -13,8 +13,9 @@ value for each completion, None to abstain. They pickle, and log their parts thr
 given. The same objects rank best-of-N (`composite`, `best_of`).
 """
 
+import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
@@ -22,6 +23,7 @@ import numpy as np
 
 from offline.training.judges import EmbeddingCoverage, EmbeddingSpecificity, Judge, Judged
 from offline.training.news_index import NewsIndex, TextVectors
+from schemas.errors import UsageError
 from schemas.queries import MAX_QUERIES, NEAR_COPY_OVERLAP, parse_queries
 
 Values = list[float | None]
@@ -29,6 +31,7 @@ Reward = Callable[..., Values]
 Completion = str | Sequence[Mapping[str, str]]  # a text, or the messages of a chat
 LogMetric = Callable[[str, float], None]
 
+SHARE_ABSTAINED = "/abstained"  # end of a part's name
 PAPER = ("align", "coverage", "specificity", "diversity", "structure")
 BEYOND = ("hit", "copying")
 
@@ -60,7 +63,7 @@ class JudgedReward:
     def __call__(self, completions: Sequence[Completion], signals: Sequence[Sequence[str]], **columns: Any) -> Values:
         rows = [Judged(tuple(told), queries_of(text)) for told, text in zip(signals, completions, strict=True)]
         values = self._judge(rows)
-        _log(columns, f"{self.__name__}/abstained", [float(value is None) for value in values])
+        _log(columns, f"{self.__name__}{SHARE_ABSTAINED}", [float(value is None) for value in values])
         return values
 
 
@@ -145,8 +148,28 @@ def make_rewards(
         "diversity": Diversity(index.texts),
         "structure": Structure(),
     }
+    reward_names(beyond)
     others: dict[str, Reward] = {"hit": Hit(index), "copying": Copying()}
     return rewards | {name: others[name] for name in beyond}
+
+
+def reward_names(beyond: Sequence[str]) -> tuple[str, ...]:
+    """The paper's five and those that are named; UsageError for a name that there is not."""
+    if unknown := [name for name in beyond if name not in BEYOND]:
+        raise UsageError(f"no reward beyond the paper's is called {unknown[0]}: there are {', '.join(BEYOND)}")
+    return (*PAPER, *beyond)
+
+
+def weighted(names: Iterable[str], weights: Mapping[str, float]) -> dict[str, float]:
+    """Of each reward, 1 where none is given; UsageError for weights that teach nothing."""
+    known = {name: weights.get(name, 1.0) for name in names}
+    if unknown := sorted(set(weights) - set(known)):
+        raise UsageError(f"no reward is called {', '.join(unknown)}: there are {', '.join(known)}")
+    if not all(map(math.isfinite, known.values())):
+        raise UsageError("the weight of a reward is a number")
+    if not any(known.values()):
+        raise UsageError("every reward has weight 0: nothing can be learnt")
+    return known
 
 
 def composite(

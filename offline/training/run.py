@@ -10,7 +10,6 @@
 Opening a folder that holds a run of the same make resumes it; of another make is refused.
 """
 
-import errno
 import fcntl
 import os
 from collections.abc import Callable, Iterator
@@ -25,7 +24,8 @@ from offline.training.best import Best
 from offline.training.checkpoints import Checkpoints, step_of
 from offline.training.curves import Curves
 from offline.training.manifest import RunManifest, read_run_manifest, write_run_manifest
-from schemas.errors import KeenstreamError, UsageError
+from schemas.errors import FullDisk, UsageError
+from schemas.full_disk import full_disk_told
 
 LOCK, CHECKPOINTS, MODEL = "lock", "checkpoints", "model"
 
@@ -54,6 +54,8 @@ class Run:
         found, broken = self.checkpoints.latest()
         for place in broken:
             self.tell(f"{place.name} is not whole (a full disk, or a machine that was lost): going back before it")
+        if broken and not found:
+            self.tell("no checkpoint is whole: beginning with the first step")
         self.checkpoints.clear_staging()
         self.curves.rewind(step_of(found) if found else -1)
         if found:
@@ -119,15 +121,9 @@ def _locked(folder: Path) -> Iterator[None]:
 @contextmanager
 def _full_disk_told(folder: Path) -> Iterator[None]:
     try:
-        yield
-    except KeenstreamError:
-        raise
-    except Exception as error:
-        full = isinstance(error, OSError) and error.errno == errno.ENOSPC
-        if full or "No space left on device" in str(error):  # safetensors has an error of its own
-            with suppress(OSError):
-                Checkpoints(folder / CHECKPOINTS).clear_staging()
-            raise KeenstreamError(
-                f"the disk of {folder} is full: free some and repeat the command, it resumes"
-            ) from error
+        with full_disk_told(folder, "it resumes"):
+            yield
+    except FullDisk:
+        with suppress(OSError):
+            Checkpoints(folder / CHECKPOINTS).clear_staging()
         raise

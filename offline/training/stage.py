@@ -10,7 +10,8 @@ from typing import Any
 import msgspec
 
 from offline.training.bases import Base, save_model
-from offline.training.gates import Gates, GateSettings, Measure
+from offline.training.checkpoints import step_of
+from offline.training.gates import ALL_ZERO, Gates, GateSettings, Measure
 from offline.training.manifest import RunManifest
 from offline.training.progress import Watch
 from offline.training.run import Run, Tell
@@ -60,21 +61,38 @@ def train_stage(
     with stopping_on_interrupt(session.until) as stop:
         # a stage without gates keeps its limits open: only GRPO's measures have them
         watched = Gates(gates or GateSettings())
+        watched.replay(run.curves.rows)
         keep = (lambda model, folder: save_model(base._replace(model=model), folder)) if gates else None
         around = Around(run, watched, stop, session.watch, measure=measure, measure_every=measure_every, keep=keep)
         trainer = make_trainer(run.checkpoints.staging)
         trainer.remove_callback(PrinterCallback)
         trainer.add_callback(around)
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        _train(trainer, checkpoint)
         steps = trainer.state.global_step
         if steps < trainer.state.max_steps and not around.reason:
             raise _unfinished(run, steps, trainer.state.max_steps, interrupted=stop.wished)
+    if watched.nothing_earned:
+        raise KeenstreamError(f"in all {steps} steps of {run.folder} {ALL_ZERO}; then begin in another folder")
     trained = base._replace(model=trainer.accelerator.unwrap_model(trainer.model))
     found = (scores or {}) | held_out_scores(run) | (conclude(trained.model) if conclude else {})
     if around.reason and (best := run.best.measured()):
         session.tell(f"kept are the weights of step {best.step}, the best on held-out readers")
         return run.finish(run.best.copy_to, steps=steps, reason=around.reason, scores=found | best_scores(best))
     return run.finish(lambda folder: save_model(trained, folder), steps=steps, reason=around.reason, scores=found)
+
+
+def _train(trainer: Any, checkpoint: Path | None) -> None:
+    """To its last step; from there on transformers would do one more, where that is in the middle of an epoch."""
+    from transformers import TrainerState
+    from transformers.trainer import TRAINER_STATE_NAME
+
+    if checkpoint is None:
+        trainer.train()
+    elif step_of(checkpoint) < trainer.args.max_steps:
+        trainer.train(resume_from_checkpoint=str(checkpoint))
+    else:
+        trainer._load_from_checkpoint(str(checkpoint))
+        trainer.state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
 
 
 def _unfinished(run: Run, steps: int, of: int, *, interrupted: bool) -> BaseException:

@@ -22,12 +22,14 @@ from offline.training.material import (
     prompts_of,
     signals_recall,
 )
+from offline.training.rewards import SHARE_ABSTAINED, weighted
 from offline.training.run import Tell, open_run
 from offline.training.sft import sft_trainer
 from offline.training.sizes import Size, Teacher, WarmStart
 from offline.training.stage import Session, train_stage
 from offline.training.vocabulary import tokenizer_sha256
 from offline.training.warm_start import Chosen, choose_lists
+from schemas.errors import UsageError
 from schemas.prompt import BARE
 
 WARM_START = "warm-start"
@@ -120,13 +122,22 @@ def kept_lists(folder: Path, make: Callable[[], Sequence[Chosen]]) -> list[Chose
         part = folder / f".{LISTS}.part"
         part.write_bytes(b"".join(msgspec.json.encode(row) + b"\n" for row in make()))
         part.replace(place)
-    return [msgspec.json.decode(line, type=Chosen) for line in place.read_bytes().splitlines()]
+    try:
+        return [msgspec.json.decode(line, type=Chosen) for line in place.read_bytes().splitlines()]
+    except msgspec.MsgspecError as error:
+        raise UsageError(f"{place} is cut short or damaged ({error}): delete it, and the run makes it anew") from error
 
 
 def _chosen(material: Material, settings: WarmStart, base: str, tell: Tell) -> list[Chosen]:
     texts = _samples(material, settings, base, tell) if settings.choice.samples else None
     tell(f"choosing the best list of each of {len(material.training)} readers")
-    return choose_lists(material.training, material.news, composite_of(material.rewards, {}), settings.choice, texts)
+    parts: dict[str, float] = {}
+    score = composite_of(material.rewards, {}, parts.__setitem__)
+    lists = choose_lists(material.training, material.news, score, settings.choice, texts)
+    for name, share in parts.items():
+        if share and name.endswith(SHARE_ABSTAINED):
+            tell(f"{name.removesuffix(SHARE_ABSTAINED)} abstained for {share:.0%} of the lists, which counts as 0")
+    return lists
 
 
 def _samples(material: Material, settings: WarmStart, base: str, tell: Tell) -> list[list[str]]:
@@ -141,6 +152,7 @@ def train_teacher(
     folder: Path, material: Material, size: Size, base: str, session: Session, *, warm_start: bool = True
 ) -> RunManifest:
     """Both stages; `warm_start=False` goes on from `base` as it is, for a large model that prompting already serves."""
+    weighted(material.rewards, size.teacher.reward_weights)  # a misspelt name is told before hours of warm start
     start = base
     if warm_start:
         train_warm_start(folder / WARM_START, material, size.name, size.warm_start, base, session)

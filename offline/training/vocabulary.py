@@ -39,10 +39,11 @@ def check_same_vocabulary(student: Path, teacher: Path) -> str:
         )
     rows, teacher_rows = vocabulary_rows(student), vocabulary_rows(teacher)
     if rows != teacher_rows:
+        smaller = student if rows < teacher_rows else teacher
         raise UsageError(
             f"student and teacher have the same tokenizer, but their vocabularies are padded differently ({rows} and "
-            f"{teacher_rows} rows): resize the smaller once, model.resize_token_embeddings({max(rows, teacher_rows)}), "
-            "save it, and train that"
+            f"{teacher_rows} rows): resize the smaller once, model.resize_token_embeddings({max(rows, teacher_rows)}) "
+            f"of {smaller}, save it, and train with that"
         )
     return ours
 

@@ -30,7 +30,11 @@ def home(folder: Path) -> Home:
     own = ModelPaths.below(folder / "home")
     for name in ("embedder", "repository"):
         link_files(getattr(built, name), getattr(own, name))
-    return {**os.environ, "KEENSTREAM_HOME": str(folder / "home"), "COLUMNS": "160"}
+    compiled = {
+        "PYTHONDONTWRITEBYTECODE": "",
+        "PYTHONPYCACHEPREFIX": str(folder / "bytecode"),
+    }  # once, for all commands
+    return {**os.environ, **compiled, "KEENSTREAM_HOME": str(folder / "home"), "COLUMNS": "160"}
 
 
 def command(*arguments: str) -> list[str]:
@@ -54,6 +58,11 @@ def test_tiny_learns_from_a_log_and_is_evaluated_released_and_served(folder: Pat
     keenstream(folder, home, "simulate", "world", *world)
     examples = printed(folder, home, "train", "prepare", "world", "--out", "examples")
     assert examples["splits"]["training"]["with_clicks"] > 50
+
+    cleaner = printed(folder, home, "train", "cleaner", "world", "--out", "cleaner", "--steps", "8")
+    assert (cleaner["run"]["state"], cleaner["run"]["steps"]) == ("done", 8)
+    recall = {row["system"]: row["recall"]["value"] for row in cleaner["scores"] if row["texts"] == "all"}
+    assert 0 < recall["rules"] <= recall["rules + cleaner"]  # noise of readers nobody trained on
 
     interrupted_once(folder, home, "train", "teacher", "examples", "--out", "teacher", "--size", "tiny")
     teacher = printed(folder, home, "train", "teacher", "examples", "--out", "teacher", "--size", "tiny")

@@ -1,5 +1,8 @@
 """The command line as a whole: quick to start, and quiet when it is interrupted."""
 
+import errno
+import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -45,3 +48,35 @@ def test_ctrl_c_is_told_in_one_word(
         main(build)
     assert ended.value.code == 130
     assert capsys.readouterr().err == "Interrupted.\n"
+
+
+def without_room() -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "report/table")
+
+
+def without_room_in_a_library() -> None:
+    raise RuntimeError("I/O error: No space left on device (os error 28)")
+
+
+def broken() -> None:
+    raise ZeroDivisionError
+
+
+@pytest.mark.parametrize(
+    ("run", "disk"), [(without_room, "report/table"), (without_room_in_a_library, r"the output \(or of .*\)")]
+)
+def test_a_full_disk_is_told_in_a_sentence(
+    run: Callable[[], None], disk: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["keenstream"])
+    with pytest.raises(SystemExit) as ended:
+        main(lambda: application_that(run))
+    assert ended.value.code == 1
+    told = rf"Failed: the disk of {disk} is full \(No space left on device\): free some room and repeat the command\n"
+    assert re.fullmatch(told, capsys.readouterr().err)
+
+
+def test_other_errors_keep_their_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["keenstream"])
+    with pytest.raises(ZeroDivisionError):
+        main(lambda: application_that(broken))

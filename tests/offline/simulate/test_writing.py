@@ -1,5 +1,6 @@
 import hashlib
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +20,7 @@ from offline.simulate import (
 from offline.simulate.truth import ArticleTruth, EventTruth, ReaderTruth, TopicTruth, Truth
 from schemas.article import Article
 from schemas.codec import ARTICLES, EVENTS
-from schemas.errors import UsageError
+from schemas.errors import FullDisk, UsageError
 from tests.offline.simulate.conftest import SMALL
 
 FILES = (ARTICLES_FILE, EVENTS_FILE, IMPRESSIONS_FILE, TRUTH_FILE)
@@ -121,3 +122,17 @@ def test_memory_does_not_grow_with_the_events(tmp_path: Path) -> None:
     many, many_mib = measured(500)
     assert many > 15 * few
     assert many_mib - few_mib < 15  # the events alone take 20 MiB as JSON
+
+
+def test_a_world_that_the_disk_does_not_hold_leaves_what_was_there(tmp_path: Path) -> None:
+    """`ulimit -f` is as good as a full disk."""
+    write_simulation(tmp_path, SMALL)
+    before, limit = digests(tmp_path), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, limit[1]))
+    try:
+        with pytest.raises(FullDisk, match=r"the disk of .* is full"):
+            write_simulation(tmp_path, msgspec.structs.replace(SMALL, seed=SMALL.seed + 1))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert digests(tmp_path) == before
+    assert {path.name for path in tmp_path.iterdir()} == set(FILES)

@@ -31,6 +31,22 @@ def test_a_value_below_its_limit_goes_on(row: dict[str, float]) -> None:
     assert reasons([row] * 10) == []
 
 
+def test_zero_rewards_are_told_as_what_they_are() -> None:
+    """Such groups are also equal, and their lists mostly never end."""
+    assert "every reward is zero" in reasons([{REWARD: 0.0, ZERO_VARIANCE: 1.0, CLIPPED: 1.0}] * 3)[0]
+
+
+def test_a_run_that_earned_nothing_is_known_before_a_window_is_full() -> None:
+    gates = Gates(SETTINGS)
+    gates.observe({HELD_OUT: 0.1})
+    assert not gates.nothing_earned
+    gates.observe({REWARD: 0.0})
+    assert gates.nothing_earned
+    gates.observe({REWARD: -0.1})
+    gates.observe({REWARD: 0.0})
+    assert not gates.nothing_earned
+
+
 def test_one_bad_step_is_no_reason() -> None:
     assert reasons([{CLIPPED: 0.0}, {CLIPPED: 0.8}, {CLIPPED: 0.0}] * 3) == []
 

@@ -123,19 +123,41 @@ def test_off_format_answers_abstain_and_stop_the_run_above_a_fifth(httpserver: H
     judge = LlmJudge("coverage", endpoint(httpserver))
     assert judge(ROWS[:3]) == [None, None, None]
     assert judge.counts.off_format == 3
-    with pytest.raises(Unavailable, match="abstained in 30 of 30"):
+    with pytest.raises(Unavailable, match=r"abstained in 20 of 20 .*'I like this list'\): take a model that keeps to"):
         judge(ROWS[3:])
 
 
-def test_a_judge_that_times_out_abstains(httpserver: HTTPServer) -> None:
+def test_a_fifth_off_the_format_is_no_reason_to_stop(httpserver: HTTPServer, seen: list[Request]) -> None:
+    def reply(request: Request) -> Response:
+        seen.append(request)
+        return says("Score: 3" if len(seen) % 6 else "three")
+
+    answers(httpserver, reply)
+    judge = LlmJudge("coverage", endpoint(httpserver, at_once=1))
+    assert judge(ROWS).count(None) == judge.counts.off_format == 5
+
+
+def test_a_judge_that_times_out_abstains_and_is_not_asked_for_long(httpserver: HTTPServer) -> None:
     def reply(request: Request) -> Response:
         time.sleep(0.3)
         return says("Score: 3")
 
     answers(httpserver, reply)
-    judge = LlmJudge("coverage", endpoint(httpserver, timeout_seconds=0.05, attempts=2))
+    judge = LlmJudge("coverage", endpoint(httpserver, timeout_seconds=0.05, attempts=1))
     assert judge(ROWS[:1]) == [None]
     assert judge.counts.failed == 1
+    many = [Judged((f"other {n}",), ("query",)) for n in range(1_000)]
+    with pytest.raises(Unavailable, match=r"20 of 20 .*, 20 failed or timed out; .*: .* or raise --judge-timeout"):
+        judge(many)
+    assert judge.counts.asked < 60
+
+
+@pytest.mark.parametrize(
+    "url", ["http://", "http://127.0.0.1:99999/v1", "localhost:8000/v1", "http://[::1/v1", "ftp://a/v1"]
+)
+def test_an_address_that_nobody_can_ask_is_refused(url: str) -> None:
+    with pytest.raises(UsageError, match="the judge's address"):
+        Endpoint(url=url, model="m")
 
 
 def test_a_wrong_key_is_said_at_once(httpserver: HTTPServer) -> None:

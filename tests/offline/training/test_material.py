@@ -26,7 +26,7 @@ def without_clicks(readers: Any) -> Any:
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"training": world.readers(1)}, "hold 1 training readers"),
+        ({"training": world.readers(1)}, "hold 1 training reader"),
         ({"training": without_clicks(world.readers(5))}, "no training reader clicked"),
         ({"held_out": without_clicks(world.readers(5, 90))}, "no held-out reader clicked"),
         ({"held_out": world.readers(5, 20)}, "4 readers are both"),

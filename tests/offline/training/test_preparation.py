@@ -1,3 +1,4 @@
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from offline.training.examples import SPLITS, Example, FoldReader, ReaderState
 from offline.training.preparation import PrepareSettings, make_moments, prepare_examples
 from schemas.codec import EVENTS
 from schemas.config import Profiles
-from schemas.errors import UsageError
+from schemas.errors import FullDisk, UsageError
 from schemas.event import Event
 from tests.offline import beam_runners
 
@@ -154,14 +155,39 @@ def test_a_folder_without_a_log_or_with_another_file_is_refused(log: Path, tmp_p
         run(bad, tmp_path / "out")
 
 
-def test_a_full_disk_is_told_and_leaves_nothing(log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("seam", ["write_spilled", "write_shard", "write_counts"])
+def test_a_full_disk_is_told_and_leaves_nothing(
+    log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seam: str
+) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(prepare, "write_spilled", full)
-    with pytest.raises(UsageError, match="No space left"):
+    monkeypatch.setattr(prepare, seam, full)
+    with pytest.raises(FullDisk, match=r"the disk of .* is full \(No space left on device\)"):
         run(log, tmp_path / "out")
     assert not list(tmp_path.iterdir())
+
+
+def test_what_may_be_written_may_have_a_limit(log: Path, tmp_path: Path) -> None:
+    """`ulimit -f`, which is as good as a full disk and needs none."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+    try:
+        with pytest.raises(FullDisk, match=r"the disk of .* is full"):
+            run(log, tmp_path / "out")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not list(tmp_path.iterdir())
+
+
+def test_news_of_another_time_than_the_events_is_refused(log: Path, tmp_path: Path) -> None:
+    old = write_events(tmp_path / "old", log, [search(f"u{n}", 1_900_000_000_000 + n) for n in range(100)])
+    with pytest.raises(UsageError, match=r"the newest article is \d+\.\d days older than the examples: prepare them"):
+        run(old, tmp_path / "out")
+    (old / "articles.jsonl").write_bytes(b"")
+    with pytest.raises(UsageError, match="the log holds no articles"):
+        run(old, tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["old"]
 
 
 def test_moments_lie_one_window_apart_and_want_history() -> None:

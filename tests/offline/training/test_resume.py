@@ -77,12 +77,14 @@ def test_a_finished_run_is_not_run_again(
     assert seen == []
 
 
+@pytest.mark.parametrize("stage", ["warm-start", "teacher"])
 def test_a_run_that_died_after_its_last_step_only_keeps_its_model(
-    base: str, material: Material, session: Session, seen: list[Progress], tmp_path: Path
+    base: str, material: Material, session: Session, seen: list[Progress], tmp_path: Path, stage: str
 ) -> None:
-    first = run_stage("warm-start", tmp_path, base, material, session)
+    """In the middle of an epoch too, where transformers would do one step more."""
+    first = run_stage(stage, tmp_path, base, material, session)
     shutil.rmtree(tmp_path / "model")
     write_run_manifest(tmp_path, msgspec.structs.replace(first, state="running", model_sha256=""))
     seen.clear()
-    again = run_stage("warm-start", tmp_path, base, material, session)
+    again = run_stage(stage, tmp_path, base, material, session)
     assert (again.model_sha256, again.steps, seen) == (first.model_sha256, first.steps, [])

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from offline.training.news_index import NewsIndex, TextVectors
+from offline.training.news_index import NewsIndex, TextVectors, check_covers
 from offline.training.rewards import (
     BEYOND,
     PAPER,
@@ -149,7 +149,7 @@ def test_best_of_n_takes_the_best_of_the_first_n() -> None:
 def test_an_index_without_articles_or_older_than_the_examples_is_refused() -> None:
     with pytest.raises(UsageError, match="no articles"):
         index()
-    old = NewsIndex([article("a0", "east", published_at=5)], TextVectors(Compass()))
-    old.check_covers(5)
-    with pytest.raises(UsageError, match=r"1\.0 days before"):
-        old.check_covers(5 + 86_400_000)
+    old = [article("a0", "east", published_at=5)]
+    check_covers(old, 5)
+    with pytest.raises(UsageError, match=r"1\.0 days older"):
+        check_covers(old, 5 + 86_400_000)
