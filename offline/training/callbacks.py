@@ -83,10 +83,12 @@ class Around(TrainerCallback):  # type: ignore[misc]  # transformers has no type
         if self.stop.wished or self.stop.slice_over:
             control.should_save = control.should_training_stop = True
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **kwargs: Any) -> None:
-        measures = {name: float(value) for name, value in logs.items() if not name.startswith(_LOGGED_ONCE)}
-        if len(measures) < len(logs):
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float | None], **kwargs: Any) -> None:
+        if any(name.startswith(_LOGGED_ONCE) for name in logs):
             return
+        measures = {
+            name: float(value) for name, value in logs.items() if value is not None
+        }  # None: of no value, a mean
         self._observe(state.global_step, measures, control)
         self.watch(
             Progress(

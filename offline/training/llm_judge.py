@@ -46,6 +46,7 @@ A long query is not a specific one: words that narrow nothing down earn nothing.
 }
 _SCORE = re.compile(r"^\W*Score\W+([1-5])\W*$", re.IGNORECASE)
 LAST_PORT = 65_535
+LEAST_WITHOUT_ANY = 5  # abstentions with no score before them: such a judge is not waited for
 _BUSY = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 
 
@@ -94,7 +95,8 @@ class LlmJudge:
     """Scores of one aspect: (N - 1) / 4 of the rubric's 1-5.
 
     Raises UsageError when the endpoint refuses the question as such (a wrong key, address or model), and Unavailable as
-    soon as more than `abstained_limit` of the answers, of at least `least_asked`, are abstentions.
+    soon as more than `abstained_limit` of the answers, of at least `least_asked`, are abstentions, or the first
+    LEAST_WITHOUT_ANY are.
     """
 
     def __init__(
@@ -171,7 +173,8 @@ class LlmJudge:
 
     def _check(self) -> None:
         counts = self.counts
-        if counts.asked >= self._least and counts.abstained > self._limit * counts.asked:
+        none_ever = counts.abstained == counts.asked >= LEAST_WITHOUT_ANY
+        if none_ever or (counts.asked >= self._least and counts.abstained > self._limit * counts.asked):
             raise Unavailable(
                 f"the judge of {self._aspect} abstained in {counts.abstained} of {counts.asked} answers "
                 f"({counts.off_format} off the format, {counts.failed} failed or timed out; the latest: "

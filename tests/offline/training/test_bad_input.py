@@ -19,13 +19,14 @@ from offline.training.loading import load_material
 from offline.training.material import Material
 from offline.training.preparation import PrepareSettings, prepare_examples
 from offline.training.stage import Session, SliceOver
-from offline.training.teacher import kept_lists
+from offline.training.teacher import kept_lists, train_teacher
 from schemas.clients.memory_models import MemoryEmbedder
 from schemas.codec import EVENTS
 from schemas.config import Api
 from schemas.errors import KeenstreamError, UsageError
 from schemas.event import Event
-from tests.offline.training.runs import run_stage
+from tests.offline.training import world
+from tests.offline.training.runs import TEACHER, run_stage
 
 WORLD = SimulationSettings(readers=120, articles=300, events_per_reader=20, days=6)
 DAY_MS = 86_400_000
@@ -87,6 +88,22 @@ def test_a_run_whose_rewards_are_all_zero_fails_and_leaves_no_model(
         with pytest.raises(KeenstreamError, match=r"in all 4 steps of .* every reward is zero, .* in another folder"):
             run_stage("teacher", tmp_path, base, poor, session)
         assert not (tmp_path / "model").exists()
+
+
+def test_a_reward_that_always_abstains_stops_the_run_and_breaks_nothing(
+    base: str, material: Material, session: Session, tmp_path: Path
+) -> None:
+    """Its mean is no number, which transformers logs as None."""
+
+    def silent(*, completions: Sequence[str], **_rest: Any) -> list[float | None]:
+        return [None] * len(completions)
+
+    mute = msgspec.structs.replace(material, rewards=dict(material.rewards) | {"judge": silent})
+    gates = msgspec.structs.replace(TEACHER.gates, window=2)
+    size = msgspec.structs.replace(world.SIZE, teacher=msgspec.structs.replace(TEACHER, gates=gates))
+    done = train_teacher(tmp_path, mute, size, base, session, warm_start=False)
+    assert (done.state, done.steps) == ("stopped", 2)
+    assert done.reason == "the reward 'judge' abstained in 100%: look at its judge"
 
 
 def test_a_run_without_a_whole_checkpoint_says_that_it_begins_again(

@@ -123,8 +123,19 @@ def test_off_format_answers_abstain_and_stop_the_run_above_a_fifth(httpserver: H
     judge = LlmJudge("coverage", endpoint(httpserver))
     assert judge(ROWS[:3]) == [None, None, None]
     assert judge.counts.off_format == 3
-    with pytest.raises(Unavailable, match=r"abstained in 20 of 20 .*'I like this list'\): take a model that keeps to"):
+    with pytest.raises(Unavailable, match=r"abstained in 5 of 5 .*'I like this list'\): take a model that keeps to"):
         judge(ROWS[3:])
+
+
+def test_a_judge_that_fails_later_is_stopped_above_a_fifth(httpserver: HTTPServer, seen: list[Request]) -> None:
+    def reply(request: Request) -> Response:
+        seen.append(request)
+        return says("Score: 3" if len(seen) <= 20 else "three")
+
+    answers(httpserver, reply)
+    judge = LlmJudge("coverage", endpoint(httpserver, at_once=1))
+    with pytest.raises(Unavailable, match="abstained in 6 of 26"):
+        judge(ROWS)
 
 
 def test_a_fifth_off_the_format_is_no_reason_to_stop(httpserver: HTTPServer, seen: list[Request]) -> None:
@@ -147,7 +158,7 @@ def test_a_judge_that_times_out_abstains_and_is_not_asked_for_long(httpserver: H
     assert judge(ROWS[:1]) == [None]
     assert judge.counts.failed == 1
     many = [Judged((f"other {n}",), ("query",)) for n in range(1_000)]
-    with pytest.raises(Unavailable, match=r"20 of 20 .*, 20 failed or timed out; .*: .* or raise --judge-timeout"):
+    with pytest.raises(Unavailable, match=r"5 of 5 .*, 5 failed or timed out; .*: .* or raise --judge-timeout"):
         judge(many)
     assert judge.counts.asked < 60
 
