@@ -167,14 +167,13 @@ def held_out_seconds(spec: ArmSpec, material: Material) -> float:
 
 def run_arm(spec: ArmSpec, turn: Turn) -> ArmDone:
     """Train to the end, a turn for each step."""
-    from offline.training.trainer_arguments import keep_freed_memory, limit_threads
+    from offline.training.trainer_arguments import limit_threads
 
     limit_threads(spec.size.threads)
     meter = Meter(turn, spec.device)
     if spec.arm == "plain":
         train_plain(spec, meter)
         return ArmDone(peak_gib=peak_gib(), device_peak_gib=_device_peak_gib(spec.device))
-    keep_freed_memory()  # as a training job does
     material = _material(spec)
     train_ours(spec, material, meter)
     return ArmDone(

@@ -62,7 +62,7 @@ def run_job(job: TrainingJob, session: Session) -> RunManifest:
     from offline.evaluate.local_embedder import LocalEmbedder
     from offline.release.models import ModelPaths
     from offline.training.loading import load_material
-    from offline.training.trainer_arguments import check_device, keep_freed_memory, limit_threads, quiet_libraries
+    from offline.training.trainer_arguments import check_device, limit_threads, quiet_libraries
 
     check_device(job.device)
     if job.kind == "cleaner":
@@ -72,7 +72,6 @@ def run_job(job: TrainingJob, session: Session) -> RunManifest:
     quiet_libraries()
     size = sized(job)
     limit_threads(size.threads)
-    keep_freed_memory()
     embedder = LocalEmbedder(ModelPaths.below(Path(job.home)).embedder)
     session.tell("reading the examples and embedding their news")
     material = load_material(

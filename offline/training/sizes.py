@@ -110,28 +110,28 @@ TINY = Size(
         gates=_OPEN,
     ),
 )
-LAPTOP = Size(
+LAPTOP = Size(  # batches of 8: 16 needed 20 GB
     name="laptop",
     base="smollm2",
     warm_start=WarmStart(
-        steps=110,
-        batch=16,
+        steps=450,
+        batch=8,
         learning_rate=3e-4,
-        checkpoint_every=10,
+        checkpoint_every=20,
         choice=ChoiceSettings(samples=0),  # untrained, the model writes no usable list from the bare prompt
         bf16=True,
     ),
     teacher=Teacher(
-        steps=40, groups=2, completions=8, learning_rate=1e-5, checkpoint_every=4, held_out_every=8, bf16=True
+        steps=100, groups=1, completions=8, learning_rate=1e-5, checkpoint_every=5, held_out_every=20, bf16=True
     ),
     student=Student(
-        steps=40,
-        batch=16,
+        steps=100,
+        batch=8,
         learning_rate=3e-5,
-        checkpoint_every=5,
-        held_out_every=20,
+        checkpoint_every=10,
+        held_out_every=50,
         layers=16,
-        warm_start=WarmStart(steps=110, batch=16, learning_rate=5e-4, checkpoint_every=10, bf16=True),
+        warm_start=WarmStart(steps=450, batch=8, learning_rate=5e-4, checkpoint_every=20, bf16=True),
         bf16=True,
     ),
 )

@@ -1,15 +1,9 @@
 """Arguments that all three trainers of trl share: where it computes, when it saves, what it must not do."""
 
-import contextlib
-import ctypes
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 from schemas.errors import UsageError
-
-_MALLOC_TRIM_THRESHOLD: Final = -1  # malloc.h
-_MALLOC_TOP_PAD: Final = -2
-_MALLOC_MMAP_MAX: Final = -4
 
 
 class Shared(Protocol):
@@ -67,19 +61,6 @@ def limit_threads(count: int) -> None:
 
     if count:
         torch.set_num_threads(count)
-
-
-def keep_freed_memory() -> None:
-    """Have glibc keep what this process frees; does nothing where there is no glibc.
-
-    On a CPU every step frees gigabytes and asks for them again. Mapped anew each time (glibc's way with large blocks),
-    they cost a step of `laptop` a fifth of its CPU seconds (102 instead of 129 for three steps).
-    """
-    with contextlib.suppress(OSError, AttributeError):
-        libc = ctypes.CDLL("libc.so.6")
-        libc.mallopt(_MALLOC_MMAP_MAX, 0)
-        libc.mallopt(_MALLOC_TRIM_THRESHOLD, 2**31 - 1)
-        libc.mallopt(_MALLOC_TOP_PAD, 256 * 2**20)
 
 
 def check_device(device: str) -> None:
