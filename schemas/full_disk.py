@@ -11,13 +11,17 @@ from schemas.errors import FullDisk, KeenstreamError
 
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the last: the limit of `ulimit -f`
 _TEXTS: Final = tuple(os.strerror(code) for code in _FULL)
+_TORN: Final = ("unexpected pos ", "iostream error")  # torch.save's own words, which name no reason
 
 
 def full_disk_reason(error: BaseException) -> str | None:
     """The system's words for it; None when `error` is something else."""
     if isinstance(error, OSError) and error.errno in _FULL:
         return os.strerror(error.errno)
-    return next((text for text in _TEXTS if text in str(error)), None)
+    told = str(error)
+    if isinstance(error, RuntimeError) and any(text in told for text in _TORN):
+        return "a write was cut short"
+    return next((text for text in _TEXTS if text in told), None)
 
 
 @contextmanager

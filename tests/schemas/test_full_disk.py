@@ -3,6 +3,7 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 
 from schemas.errors import FullDisk, KeenstreamError
 from schemas.full_disk import full_disk_reason, full_disk_told
@@ -14,6 +15,7 @@ from schemas.full_disk import full_disk_reason, full_disk_told
         (OSError(errno.ENOSPC, "written by a library"), "No space left on device"),
         (OSError(errno.EDQUOT, ""), "Disk quota exceeded"),
         (RuntimeError("[Errno 28] No space left on device [while running 'Fold parts']"), "No space left on device"),
+        (RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 64 vs 0"), "a write was cut short"),
         (OSError(errno.EACCES, "Permission denied"), None),
         (ValueError("28"), None),
     ],
@@ -35,3 +37,10 @@ def test_what_is_something_else_or_told_already_passes(error: Exception) -> None
     with pytest.raises(type(error)) as raised, full_disk_told(Path()):
         raise error
     assert raised.value is error
+
+
+def test_what_torch_raises_for_want_of_room_is_known() -> None:
+    """/dev/full takes no byte."""
+    with pytest.raises(RuntimeError) as raised:
+        torch.save({"moments": torch.zeros(1_000_000)}, "/dev/full")
+    assert full_disk_reason(raised.value) == "a write was cut short"
