@@ -22,7 +22,7 @@ PHRASE_WORDS = (2, 5)  # of one phrase, from and to
 CHOICE_PLACES = 20  # judged by ten, lists fit the news that chose them and served other news worse
 HITS_PER_QUERY = Api().articles_per_query
 # Share that one more query must add to what the list brings. With 0.1 lists have 2 queries and bring a little more, but
-# from them SmolLM2 learnt to write one query and found less than eight signals: a model that is unsure has to hedge.
+# from them SmolLM2 learnt to write one query and found no more than eight signals do. Longer ones were not trained yet.
 LEAST_GAIN = 0.02
 _WORD = re.compile(r"[\w'’$%&.-]*\w[%$]?")
 _FUNCTION_WORDS = frozenset(  # English; a phrase neither begins nor ends with one
