@@ -17,6 +17,7 @@ from rich.table import Table
 
 from bench._machine import Machine, this_machine
 from bench._reader_prompts import reader_profiles
+from bench._spread import Spread
 from offline.evaluate.prompt_writers import Checkpoint, Engine, prompt_writer
 from offline.evaluate.served_prompt import checkpoint_in
 from schemas.profile import UserProfile
@@ -30,16 +31,8 @@ console = Console(highlight=False, stderr=True)
 output = Console(highlight=False)
 
 
-class Speed(msgspec.Struct, frozen=True, kw_only=True):
+class Speed(Spread, frozen=True, kw_only=True):
     """Lists per second over the rounds."""
-
-    median: float
-    lowest: float
-    highest: float
-
-    @classmethod
-    def of(cls, rates: Sequence[float]) -> "Speed":
-        return cls(median=statistics.median(rates), lowest=min(rates), highest=max(rates))
 
     def __str__(self) -> str:
         return f"{self.median:.2f} ({self.lowest:.2f}–{self.highest:.2f})"

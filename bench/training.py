@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench._machine import Machine, this_machine
+from bench._spread import Spread
 from bench._training_arm import ArmName, ArmSpec, StageName, measured_size
 from bench._training_turns import Measured, arm_argv, take_turns
 from keenstream.stack.folders import state_folder
@@ -49,25 +50,6 @@ NEEDED_GIB = {"tiny": 3.0, "laptop": 20.0}
 
 console = Console(highlight=False, stderr=True)
 output = Console(highlight=False)
-
-
-class Spread(msgspec.Struct, frozen=True, kw_only=True):
-    """Over the measured steps."""
-
-    median: float
-    lowest: float
-    highest: float
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> "Spread":
-        return cls(median=statistics.median(values), lowest=min(values), highest=max(values))
-
-    def __str__(self) -> str:
-        return " ".join((_shown(self.median), f"({_shown(self.lowest)}–{_shown(self.highest)})"))
-
-
-def _shown(value: float) -> str:
-    return f"{value:,.0f}" if value >= 1_000 else f"{value:.3g}"
 
 
 class ArmFigures(msgspec.Struct, frozen=True, kw_only=True):
