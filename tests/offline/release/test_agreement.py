@@ -20,17 +20,22 @@ def test_the_same_lists_pass_every_limit() -> None:
 @pytest.mark.parametrize(
     ("served", "told"),
     [
-        ([*TRAINED[:1], "", "", ""], "25% of 4 served lists are usable, 75% were"),
-        (["x y"] * 4, "share 0% of their queries"),
+        (TRAINED * 3 + [""] * 12, "38% of 24 served lists are usable, 75% were"),
+        (["x y"] * 24, "share 0% of their queries"),
     ],
 )
 def test_a_broken_conversion_is_told(served: list[str], told: str) -> None:
     with pytest.raises(KeenstreamError, match=told):
-        check_agreement(agreement(TRAINED, served), 0.5)
+        check_agreement(agreement(TRAINED * 6, served), 0.5)
 
 
-def test_one_close_call_breaks_no_conversion() -> None:
-    assert check_agreement(agreement(TRAINED, [*TRAINED[:3], ""]), 0.5).valid == 0.5
+def test_close_calls_that_go_either_way_break_no_conversion() -> None:
+    found = check_agreement(agreement(TRAINED, [*TRAINED[:3], ""]), 0.5)
+    assert (found.valid, found.broken, found.mended) == (0.5, 1, 0)
+    two_of_forty = agreement(["a b"] * 36 + [""] * 4, ["a b"] * 34 + [""] * 6)
+    assert check_agreement(two_of_forty, 0.5).broken == 2
+    either_way = agreement(["a b"] * 100 + [""] * 100, ["a b"] * 70 + [""] * 30 + ["a b"] * 22 + [""] * 78)
+    assert check_agreement(either_way, 0.5).mended == 22
     with pytest.raises(KeenstreamError, match="94% of 200 served lists are usable, 100% were"):
         check_agreement(agreement(["a b"] * 200, ["a b"] * 188 + [""] * 12), 0.5)
 
