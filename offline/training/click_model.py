@@ -43,6 +43,7 @@ class News(msgspec.Struct, frozen=True):
     articles: Sequence[Article]
     vectors: Vectors
     embed: Callable[[Sequence[str]], Vectors]
+    alive: int = 0  # articles that can be found at one moment; 0: all of them
     shown_from_ms: int = 0  # older articles were shown to no reader any more: lists are chosen by them, not judged
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from offline.evaluate.held_out import pool_at
 from offline.simulate.impressions import FRESH_MS
+from offline.training.click_model import News
 from offline.training.example_set import load_articles, load_split, read_manifest
 from offline.training.examples import Example, SplitName
 from offline.training.judges import Judge
@@ -54,7 +55,7 @@ def load_material(
         Material(
             training=[as_reader(row) for row in training],
             held_out=[as_reader(row) for row in validation],
-            news=make_news(_news_until(articles, training), index.texts, min(row.published_at for row in news)),
+            news=_news_that_chooses(articles, training, index.texts),
             rank=held_out_rank(articles, validation, embedder, api),
             rewards=make_rewards(index, **_judges(judge), beyond=beyond),
             data_sha256=manifest.content_sha256,
@@ -67,6 +68,14 @@ def _judges(endpoint: Endpoint | None) -> dict[str, Judge]:
     if endpoint is None:
         return {}
     return {"coverage": LlmJudge("coverage", endpoint), "specificity": LlmJudge("specificity", endpoint)}
+
+
+def _news_that_chooses(articles: Sequence[Article], training: Sequence[Example], texts: TextVectors) -> News:
+    """All news until the last window ends, with how much of it is alive and what of it readers were shown."""
+    first_ms = min(row.at_ms for row in training)
+    alive = [article for article in articles if first_ms - FRESH_MS < article.published_at <= first_ms]
+    shown_from_ms = min(article.published_at for article in training_news(articles, training))
+    return make_news(_news_until(articles, training), texts, alive=len(alive), shown_from_ms=shown_from_ms)
 
 
 def training_news(articles: Sequence[Article], training: Sequence[Example]) -> list[Article]:

@@ -59,9 +59,9 @@ def checked_material(material: Material) -> Material:
     return material
 
 
-def make_news(articles: Sequence[Article], texts: TextVectors, shown_from_ms: int = 0) -> News:
+def make_news(articles: Sequence[Article], texts: TextVectors, *, alive: int = 0, shown_from_ms: int = 0) -> News:
     """With the vectors that the rewards look at too."""
-    return News(articles, texts.of([embedded_text(article) for article in articles]), texts.of, shown_from_ms)
+    return News(articles, texts.of([embedded_text(article) for article in articles]), texts.of, alive, shown_from_ms)
 
 
 def make_rank(articles: Sequence[Article], embedder: Embedder, api: Api) -> Rank:

@@ -25,7 +25,7 @@ class WarmStart(msgspec.Struct, frozen=True, kw_only=True):
     checkpoint_every: int
     choice: ChoiceSettings = ChoiceSettings()  # of the lists
     seed: int = 7
-    max_new_tokens: int = 48
+    max_new_tokens: int = 80  # five headlines
     bf16: bool = False
 
 
@@ -39,7 +39,7 @@ class Teacher(msgspec.Struct, frozen=True, kw_only=True):
     checkpoint_every: int
     held_out_every: int
     temperature: float = 1.0
-    max_new_tokens: int = 48
+    max_new_tokens: int = 80  # five headlines
     kl_weight: float = 0.0
     lora_rank: int = 0  # 0: all weights
     reward_weights: dict[str, float] = {}  # by name; 1 where none is named, 0 leaves it out
@@ -59,7 +59,7 @@ class Student(msgspec.Struct, frozen=True, kw_only=True):
     layers: int  # kept of the teacher's base
     warm_start: WarmStart
     temperature: float = 1.0
-    max_new_tokens: int = 48
+    max_new_tokens: int = 80  # five headlines
     gates: GateSettings = GateSettings()
     seed: int = 7
     bf16: bool = False
@@ -86,7 +86,7 @@ TINY = Size(
         learning_rate=5e-3,
         checkpoint_every=40,
         max_new_tokens=24,
-        choice=ChoiceSettings(samples=1, phrase_signals=2),
+        choice=ChoiceSettings(samples=1),
     ),
     teacher=Teacher(
         steps=4,
@@ -122,7 +122,7 @@ LAPTOP = Size(  # batches of 8: 16 needed 20 GB
         bf16=True,
     ),
     teacher=Teacher(
-        steps=100, groups=1, completions=8, learning_rate=1e-5, checkpoint_every=5, held_out_every=20, bf16=True
+        steps=100, groups=1, completions=8, learning_rate=1e-5, checkpoint_every=5, held_out_every=50, bf16=True
     ),
     student=Student(
         steps=100,

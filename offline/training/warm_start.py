@@ -1,13 +1,10 @@
 """The lists that a model is first shown: for each training reader the best of several proposals.
 
-Proposals: the cleaned signals, phrases of them, and what the model itself samples. The best has the highest composite
-reward plus weight times the clicks that it is expected to bring (click_model.py). Half of the articles, by a hash,
-choose; what the readers were shown of the other half reports (`Chosen.recall`): a student cannot see the news of the
-day, so a list is worth what it brings of other news than that which chose it, and older news helps to choose.
-
-Phrases of news that readers with like signals clicked were tried as a fourth source: they brought 1 % more, and a model
-that is shown no such news cannot learn to write them. Phrases joined with words that stand out in the topics expected
-(class-based TF-IDF of k-means topics, or of sections) brought nothing more.
+Proposals: headlines that stand for interests (interest_headlines.py), the cleaned signals, and what the model itself
+samples. The best has the highest composite reward plus weight times the clicks that it is expected to bring
+(click_model.py). Half of the articles, by a hash, choose; what the readers were shown of the other half reports
+(`Chosen.recall`): a student cannot see the news of the day, so a list is worth what it brings of other news than that
+which chose it, and older news helps to choose.
 """
 
 import hashlib
@@ -18,21 +15,14 @@ import msgspec
 import numpy as np
 
 from offline.training.click_model import Expected, News, expected_clicks
+from offline.training.interest_headlines import InterestHeadlines, interest_headlines
 from offline.training.news_index import PLACES, Vectors
-from offline.training.proposals import (
-    CHOICE_PLACES,
-    TrainingReader,
-    brought,
-    fused_list,
-    phrases,
-    signal_texts,
-    votes_of,
-)
+from offline.training.proposals import Depths, TrainingReader, brought, votes_of, worth_of
 from schemas.errors import UsageError
 from schemas.prompt import BARE, render_prompt
 from schemas.queries import parse_queries, signals_as_queries
 
-Source = Literal["signals", "phrases", "samples", "teacher"]
+Source = Literal["headlines", "signals", "samples", "teacher"]
 Composite = Callable[
     [Sequence[TrainingReader], Sequence[str]], list[float]
 ]  # readers and their lists -> sum of rewards
@@ -42,7 +32,6 @@ class ChoiceSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How proposals are made and judged; chosen on training readers."""
 
     hit_weight: float = 15.0  # of the expected clicks, 0-1, beside the composite reward, in which each term reaches 1
-    phrase_signals: int = 12  # latest signals that phrases are taken from
     samples: int = 2  # lists that the model itself writes for each reader
     sample_temperature: float = 0.8
     signal_queries: int = 8  # as the stream keeps
@@ -66,12 +55,14 @@ class _Half(msgspec.Struct, frozen=True):
     ids: Sequence[str]
     places: np.ndarray[tuple[int], np.dtype[np.int64]]  # in the news
     vectors: Vectors
+    titles: Sequence[str]
     embed: Callable[[Sequence[str]], Vectors]
+    depths: Depths  # that stand for those of the news alive at one moment
 
     def votes(self, queries: Sequence[str], expected: Expected) -> Vectors:
         """[queries, articles]; what the reader has clicked, which nobody expects to be clicked again, is out."""
         unseen = expected[self.places] > 0
-        return np.asarray(votes_of(self.embed(queries) @ self.vectors.T) * unseen, np.float32)
+        return np.asarray(votes_of(self.embed(queries) @ self.vectors.T, self.depths.hits) * unseen, np.float32)
 
 
 def completion_of(queries: Sequence[str]) -> str:
@@ -90,8 +81,12 @@ def choose_lists(
     if len(readers) < 2:
         raise UsageError("choosing lists needs the clicks of other readers: prepare examples of at least two readers")
     expected, (choosing, reporting) = expected_clicks(readers, news), _halves(news)
+    headlines = _headlines(choosing, expected)
     rows = zip(readers, expected, samples or [()] * len(readers), strict=True)
-    lists = [_proposed(reader, clicks, texts, choosing, settings) for reader, clicks, texts in rows]
+    lists = [
+        _proposed(reader, headlines.list_for(clicks[choosing.places]), texts, settings)
+        for reader, clicks, texts in rows
+    ]
     scores = _scores(readers, [[queries for _, queries in proposals] for proposals in lists], composite)
     return [
         _reported(_best(reader, proposals, worth, clicks, choosing, settings), reader, clicks, reporting, settings)
@@ -114,32 +109,34 @@ def _halves(news: News) -> tuple[_Half, _Half]:
 
 
 def _half(ids: Sequence[str], places: np.ndarray[tuple[int], np.dtype[np.int64]], news: News) -> _Half:
-    return _Half([ids[place] for place in places], places, news.vectors[places], news.embed)
+    return _Half(
+        ids=[ids[place] for place in places],
+        places=places,
+        vectors=news.vectors[places],
+        titles=[news.articles[place].title for place in places],
+        embed=news.embed,
+        depths=Depths().in_more_news(len(places) / (news.alive or len(ids))),
+    )
+
+
+def _headlines(half: _Half, expected: Sequence[Expected]) -> InterestHeadlines:
+    return interest_headlines(
+        half.titles, half.vectors, half.embed, [clicks[half.places] for clicks in expected], half.depths
+    )
 
 
 Proposal = tuple[Source, tuple[str, ...]]
 
 
 def _proposed(
-    reader: TrainingReader,
-    expected: Expected,
-    written: Sequence[str],
-    half: _Half,
-    settings: ChoiceSettings,
+    reader: TrainingReader, headlines: tuple[str, ...], written: Sequence[str], settings: ChoiceSettings
 ) -> list[Proposal]:
-    candidates = _candidates(reader, settings)
-    chosen = fused_list(half.votes(candidates, expected), expected[half.places]) if candidates else []
     proposals: list[Proposal] = [
-        ("phrases", parse_queries("\n".join(candidates[place] for place in chosen))),  # first: ties go to fewer queries
+        ("headlines", headlines),  # first: ties go to them
         ("signals", _signals(reader, settings)),
         *(("samples", parse_queries(text)) for text in written),
     ]
     return [(source, queries) for source, queries in proposals if queries]
-
-
-def _candidates(reader: TrainingReader, settings: ChoiceSettings) -> list[str]:
-    latest = signal_texts(reader.profile)[: settings.phrase_signals]
-    return list(dict.fromkeys(query for text in latest for query in (*parse_queries(text), *phrases(text))))
 
 
 def _signals(reader: TrainingReader, settings: ChoiceSettings) -> tuple[str, ...]:
@@ -164,7 +161,7 @@ def _best(
     settings: ChoiceSettings,
 ) -> Chosen:
     fused = np.stack([half.votes(queries, expected).sum(axis=0) for _, queries in proposals])
-    totals = np.array(worth) + settings.hit_weight * brought(fused, expected[half.places], CHOICE_PLACES)
+    totals = np.array(worth) + settings.hit_weight * worth_of(fused, expected[half.places], half.depths)
     best = int(totals.argmax())
     source, queries = proposals[best]
     return Chosen(
