@@ -1,10 +1,10 @@
 """The lists that a model is first shown: for each training reader the best of several proposals.
 
-Proposals: headlines that stand for interests (interest_headlines.py), the cleaned signals, and what the model itself
-samples. The best has the highest composite reward plus weight times the clicks that it is expected to bring
-(click_model.py). Half of the articles, by a hash, choose; what the readers were shown of the other half reports
-(`Chosen.recall`): a student cannot see the news of the day, so a list is worth what it brings of other news than that
-which chose it, and older news helps to choose.
+Proposals: headlines that stand for interests (interest_headlines.py), the cleaned signals for readers whom no headline
+serves, and what the model itself samples. The best has the highest composite reward plus weight times the clicks that
+it is expected to bring (click_model.py). Half of the articles, by a hash, choose; what the readers were shown of the
+other half reports (`Chosen.recall`): a student cannot see the news of the day, so a list is worth what it brings of
+other news than that which chose it, and older news helps to choose.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from offline.training.news_index import PLACES, Vectors
 from offline.training.proposals import Depths, TrainingReader, brought, votes_of, worth_of
 from schemas.errors import UsageError
 from schemas.prompt import BARE, render_prompt
-from schemas.queries import parse_queries, signals_as_queries
+from schemas.queries import MAX_QUERIES, parse_queries, signals_as_queries
 
 Source = Literal["headlines", "signals", "samples", "teacher"]
 Composite = Callable[
@@ -131,12 +131,9 @@ Proposal = tuple[Source, tuple[str, ...]]
 def _proposed(
     reader: TrainingReader, headlines: tuple[str, ...], written: Sequence[str], settings: ChoiceSettings
 ) -> list[Proposal]:
-    proposals: list[Proposal] = [
-        ("headlines", headlines),  # first: ties go to them
-        ("signals", _signals(reader, settings)),
-        *(("samples", parse_queries(text)) for text in written),
-    ]
-    return [(source, queries) for source, queries in proposals if queries]
+    own: Proposal = ("headlines", headlines) if headlines else ("signals", _signals(reader, settings)[:MAX_QUERIES])
+    samples: list[Proposal] = [("samples", parse_queries(text)) for text in written]
+    return [(source, queries) for source, queries in [own, *samples] if queries]  # ties go to the first
 
 
 def _signals(reader: TrainingReader, settings: ChoiceSettings) -> tuple[str, ...]:
