@@ -167,8 +167,10 @@ def held_out_seconds(spec: ArmSpec, material: Material) -> float:
 
 def run_arm(spec: ArmSpec, turn: Turn) -> ArmDone:
     """Train to the end, a turn for each step."""
-    from offline.training.trainer_arguments import limit_threads
+    from offline.training.trainer_arguments import keep_freed_memory, limit_threads
 
+    if spec.arm != "plain":
+        keep_freed_memory()  # as a run does
     limit_threads(spec.size.threads)
     meter = Meter(turn, spec.device)
     if spec.arm == "plain":

@@ -31,7 +31,7 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     device: str = "cpu"  # of transformers
     precision: str = "auto"  # of OpenVINO
     temperature: float = 1.0
-    max_new_tokens: int = 48
+    max_new_tokens: int = 80
 
 
 def known_engine(name: str) -> Engine:

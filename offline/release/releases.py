@@ -134,7 +134,7 @@ def served_lists(run: RunManifest, served: Path, held_out: HeldOut, precision: s
 
 def list_length(run: RunManifest) -> int:
     """New tokens of a list, at most, as the run was trained."""
-    return int(run.settings.get("max_new_tokens", 48))
+    return int(run.settings.get("max_new_tokens", 80))
 
 
 def _same_tokenizer(run: RunManifest, merged: Path, run_folder: Path) -> None:

@@ -62,8 +62,14 @@ def run_job(job: TrainingJob, session: Session) -> RunManifest:
     from offline.evaluate.local_embedder import LocalEmbedder
     from offline.release.models import ModelPaths
     from offline.training.loading import load_material
-    from offline.training.trainer_arguments import check_device, limit_threads, quiet_libraries
+    from offline.training.trainer_arguments import (
+        check_device,
+        keep_freed_memory,
+        limit_threads,
+        quiet_libraries,
+    )
 
+    keep_freed_memory()
     check_device(job.device)
     if job.kind == "cleaner":
         return _run_cleaner(job, session)

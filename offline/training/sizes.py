@@ -9,6 +9,7 @@ from typing import Literal
 
 import msgspec
 
+from offline.evaluate.prompt_writers import Engine
 from offline.training.gates import GateSettings
 from offline.training.warm_start import ChoiceSettings
 from schemas.errors import UsageError
@@ -27,6 +28,7 @@ class WarmStart(msgspec.Struct, frozen=True, kw_only=True):
     seed: int = 7
     max_new_tokens: int = 80  # five headlines
     bf16: bool = False
+    engine: Engine = "transformers"  # that writes a teacher's lists for its student
 
 
 class Teacher(msgspec.Struct, frozen=True, kw_only=True):
@@ -122,16 +124,16 @@ LAPTOP = Size(  # batches of 8: 16 needed 20 GB
         bf16=True,
     ),
     teacher=Teacher(
-        steps=100, groups=1, completions=8, learning_rate=1e-5, checkpoint_every=5, held_out_every=50, bf16=True
+        steps=60, groups=1, completions=8, learning_rate=1e-5, checkpoint_every=5, held_out_every=30, bf16=True
     ),
     student=Student(
-        steps=100,
+        steps=50,
         batch=8,
         learning_rate=3e-5,
         checkpoint_every=10,
         held_out_every=50,
         layers=16,
-        warm_start=WarmStart(steps=450, batch=8, learning_rate=5e-4, checkpoint_every=20, bf16=True),
+        warm_start=WarmStart(steps=200, batch=8, learning_rate=5e-4, checkpoint_every=20, bf16=True, engine="openvino"),
         bf16=True,
     ),
 )

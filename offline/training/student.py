@@ -12,20 +12,21 @@ from typing import Literal
 
 import msgspec
 
+from offline.evaluate.prompt_writers import Checkpoint, prompt_writer
 from offline.release.folders import build_folder
 from offline.training.bases import Base, load_base, save_model
 from offline.training.distillation import distillation_trainer
-from offline.training.greedy import ListWriter
 from offline.training.manifest import RunManifest
 from offline.training.material import SIGNALS, Material, held_out_measure, prompts_of, signals_recall
 from offline.training.pruning import block_influence, kept_blocks, prune_blocks
 from offline.training.run import MODEL, open_run
-from offline.training.sizes import Size
+from offline.training.sizes import Size, WarmStart
 from offline.training.stage import Session, train_stage
 from offline.training.teacher import WARM_START, begin_manifest, fine_tune
 from offline.training.vocabulary import check_same_vocabulary
 from offline.training.warm_start import Chosen, completion_of
 from schemas.errors import UsageError
+from schemas.prompt import BARE
 from schemas.queries import parse_queries
 
 Method = Literal["on-policy", "supervised", "none"]
@@ -63,7 +64,7 @@ def train_student(
         return _supervised(folder, material, size, start, teacher, session)
     warm = size.student.warm_start
     wanted = begin_manifest("warm-start", size.name, warm, material, start, session, teacher=str(teacher))
-    write = partial(teacher_lists, material, teacher, warm.max_new_tokens)
+    write = partial(teacher_lists, material, teacher, warm)
     fine_tune(folder / WARM_START, wanted, write, material, warm, session)
     return distil(folder, material, size, str(folder / WARM_START / MODEL), teacher, session)
 
@@ -85,12 +86,16 @@ def ensure_pruned(folder: Path, teacher: Path, layers: int, material: Material) 
     return folder
 
 
-def teacher_lists(material: Material, teacher: Path, max_new_tokens: int) -> list[Chosen]:
-    """What the teacher writes for the training readers, greedy, as the parser reads it."""
-    loaded = load_base(str(teacher))
-    prompts = prompts_of(material.training)
-    texts = ListWriter(loaded.model, loaded.tokenizer, max_new_tokens=max_new_tokens).write(prompts)
-    rows = zip(material.training, prompts, map(parse_queries, texts), strict=True)
+def teacher_lists(material: Material, teacher: Path, settings: WarmStart) -> list[Chosen]:
+    """What the teacher writes, greedy, as the parser reads it, for as many training readers as the steps will see."""
+    readers = material.training[: settings.steps * settings.batch]
+    prompts = prompts_of(readers)
+    made_by = Checkpoint(
+        folder=str(teacher), prompt=BARE, engine=settings.engine, max_new_tokens=settings.max_new_tokens
+    )
+    with prompt_writer(made_by) as write:
+        texts = [text for (text,) in write(prompts, 1, 0)]
+    rows = zip(readers, prompts, map(parse_queries, texts), strict=True)
     found = [
         Chosen(user_id=reader.user_id, prompt=prompt, completion=completion_of(queries), source="teacher")
         for reader, prompt, queries in rows
@@ -109,7 +114,7 @@ def _supervised(
     settings = msgspec.structs.replace(warm, steps=warm.steps + size.student.steps)
     names = {"teacher": str(teacher), "method": "supervised"}
     wanted = begin_manifest("student", size.name, settings, material, start, session, **names)
-    write = partial(teacher_lists, material, teacher, settings.max_new_tokens)
+    write = partial(teacher_lists, material, teacher, settings)
     return fine_tune(folder, wanted, write, material, settings, session)
 
 

@@ -13,6 +13,7 @@ import msgspec
 import pytest
 import torch
 
+from offline.evaluate.prompt_writers import Engine
 from offline.training.bases import ADAPTER, load_base, save_model
 from offline.training.curves import Curves
 from offline.training.gates import HELD_OUT, GateSettings
@@ -21,10 +22,12 @@ from offline.training.material import Material, prompts_of
 from offline.training.progress import Progress
 from offline.training.pruning import block_influence
 from offline.training.run import weights_of
+from offline.training.sizes import WarmStart
 from offline.training.stage import Session
-from offline.training.student import INFLUENCE, PRUNED, Influence, Method, train_student
+from offline.training.student import INFLUENCE, PRUNED, Influence, Method, teacher_lists, train_student
 from offline.training.teacher import WARM_START, train_teacher
 from schemas.errors import UsageError
+from schemas.queries import parse_queries
 from tests.offline.training.runs import STUDENT_SIZE, TEACHER, run_student
 
 ROOT = Path(__file__).parents[3]
@@ -69,6 +72,20 @@ def test_on_policy_is_a_warm_start_on_the_teachers_lists_and_then_reverse_kl(on_
     losses = [row["loss"] for row in Curves(on_policy).rows if "loss" in row]
     assert len(losses) == 2 and min(losses) > 0  # a divergence of two different models
     assert not (on_policy / "best").exists()
+
+
+@pytest.mark.parametrize("engine", ["transformers", "openvino"])
+def test_the_teacher_writes_for_as_many_readers_as_the_steps_will_see(
+    teacher: Path, material: Material, engine: Engine
+) -> None:
+    settings = WarmStart(steps=2, batch=3, learning_rate=1e-3, checkpoint_every=2, max_new_tokens=24, engine=engine)
+    lists = teacher_lists(material, teacher, settings)
+    readers = [reader.user_id for reader in material.training[:6]]
+    assert 0 < len(lists) <= 6
+    assert [row.user_id for row in lists] == [user for user in readers if user in {row.user_id for row in lists}]
+    assert all(parse_queries(row.completion) for row in lists)
+    every = teacher_lists(material, teacher, msgspec.structs.replace(settings, steps=100))
+    assert every[: len(lists)] == lists
 
 
 @pytest.mark.parametrize(("method", "steps"), [("supervised", 6), ("none", 0)])

@@ -23,7 +23,7 @@ class Settings:
     engine: str = "openvino"
     threads: int = 0
     precision: str = "auto"
-    max_new_tokens: int = 48
+    max_new_tokens: int = 80
     max_prompt_tokens: int = 1024
     max_samples: int = 16
     temperature: float = 0.8
