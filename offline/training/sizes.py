@@ -28,7 +28,6 @@ class WarmStart(msgspec.Struct, frozen=True, kw_only=True):
     seed: int = 7
     max_new_tokens: int = 80  # five headlines
     bf16: bool = False
-    engine: Engine = "transformers"  # that writes a teacher's lists for its student
 
 
 class Teacher(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,6 +59,7 @@ class Student(msgspec.Struct, frozen=True, kw_only=True):
     held_out_every: int
     layers: int  # kept of the teacher's base
     warm_start: WarmStart
+    engine: Engine = "transformers"  # that writes the teacher's lists
     temperature: float = 1.0
     max_new_tokens: int = 80  # five headlines
     gates: GateSettings = GateSettings()
@@ -124,7 +124,7 @@ LAPTOP = Size(  # batches of 8: 16 needed 20 GB
         bf16=True,
     ),
     teacher=Teacher(
-        steps=60, groups=1, completions=8, learning_rate=1e-5, checkpoint_every=5, held_out_every=30, bf16=True
+        steps=40, groups=1, completions=8, learning_rate=1e-5, checkpoint_every=5, held_out_every=40, bf16=True
     ),
     student=Student(
         steps=50,

@@ -12,7 +12,7 @@ from typing import Literal
 
 import msgspec
 
-from offline.evaluate.prompt_writers import Checkpoint, prompt_writer
+from offline.evaluate.prompt_writers import Checkpoint, Engine, prompt_writer
 from offline.release.folders import build_folder
 from offline.training.bases import Base, load_base, save_model
 from offline.training.distillation import distillation_trainer
@@ -64,7 +64,7 @@ def train_student(
         return _supervised(folder, material, size, start, teacher, session)
     warm = size.student.warm_start
     wanted = begin_manifest("warm-start", size.name, warm, material, start, session, teacher=str(teacher))
-    write = partial(teacher_lists, material, teacher, warm)
+    write = partial(teacher_lists, material, teacher, warm, size.student.engine)
     fine_tune(folder / WARM_START, wanted, write, material, warm, session)
     return distil(folder, material, size, str(folder / WARM_START / MODEL), teacher, session)
 
@@ -86,13 +86,11 @@ def ensure_pruned(folder: Path, teacher: Path, layers: int, material: Material) 
     return folder
 
 
-def teacher_lists(material: Material, teacher: Path, settings: WarmStart) -> list[Chosen]:
+def teacher_lists(material: Material, teacher: Path, settings: WarmStart, engine: Engine) -> list[Chosen]:
     """What the teacher writes, greedy, as the parser reads it, for as many training readers as the steps will see."""
     readers = material.training[: settings.steps * settings.batch]
     prompts = prompts_of(readers)
-    made_by = Checkpoint(
-        folder=str(teacher), prompt=BARE, engine=settings.engine, max_new_tokens=settings.max_new_tokens
-    )
+    made_by = Checkpoint(folder=str(teacher), prompt=BARE, engine=engine, max_new_tokens=settings.max_new_tokens)
     with prompt_writer(made_by) as write:
         texts = [text for (text,) in write(prompts, 1, 0)]
     rows = zip(readers, prompts, map(parse_queries, texts), strict=True)
@@ -114,7 +112,7 @@ def _supervised(
     settings = msgspec.structs.replace(warm, steps=warm.steps + size.student.steps)
     names = {"teacher": str(teacher), "method": "supervised"}
     wanted = begin_manifest("student", size.name, settings, material, start, session, **names)
-    write = partial(teacher_lists, material, teacher, settings)
+    write = partial(teacher_lists, material, teacher, settings, size.student.engine)
     return fine_tune(folder, wanted, write, material, settings, session)
 
 

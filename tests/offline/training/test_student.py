@@ -78,13 +78,13 @@ def test_on_policy_is_a_warm_start_on_the_teachers_lists_and_then_reverse_kl(on_
 def test_the_teacher_writes_for_as_many_readers_as_the_steps_will_see(
     teacher: Path, material: Material, engine: Engine
 ) -> None:
-    settings = WarmStart(steps=2, batch=3, learning_rate=1e-3, checkpoint_every=2, max_new_tokens=24, engine=engine)
-    lists = teacher_lists(material, teacher, settings)
+    settings = WarmStart(steps=2, batch=3, learning_rate=1e-3, checkpoint_every=2, max_new_tokens=24)
+    lists = teacher_lists(material, teacher, settings, engine)
     readers = [reader.user_id for reader in material.training[:6]]
     assert 0 < len(lists) <= 6
     assert [row.user_id for row in lists] == [user for user in readers if user in {row.user_id for row in lists}]
     assert all(parse_queries(row.completion) for row in lists)
-    every = teacher_lists(material, teacher, msgspec.structs.replace(settings, steps=100))
+    every = teacher_lists(material, teacher, msgspec.structs.replace(settings, steps=100), engine)
     assert every[: len(lists)] == lists
 
 
