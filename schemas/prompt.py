@@ -70,6 +70,11 @@ def render_prompt(profile: UserProfile, version: PromptVersion) -> str:
     return f"{head}{lines}News searches:"
 
 
+def told_texts(profile: UserProfile, version: PromptVersion) -> list[str]:
+    """The signals as the prompt tells them, newest of each domain first."""
+    return [_cut(signal.text) for signals in _latest_by_kind(profile, version).values() for signal in signals]
+
+
 def _latest_by_kind(profile: UserProfile, version: PromptVersion) -> dict[Kind, list[Signal]]:
     most = MAX_SIGNALS[version]
     chosen: dict[Kind, list[Signal]] = {kind: [] for kind in most}

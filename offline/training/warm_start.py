@@ -1,10 +1,10 @@
 """The lists that a model is first shown: for each training reader the best of several proposals.
 
-Proposals: headlines that stand for interests (interest_headlines.py), the cleaned signals for readers whom no headline
-serves, and what the model itself samples. The best has the highest composite reward plus weight times the clicks that
-it is expected to bring (click_model.py). Half of the articles, by a hash, choose; what the readers were shown of the
-other half reports (`Chosen.recall`): a student cannot see the news of the day, so a list is worth what it brings of
-other news than that which chose it, and older news helps to choose.
+Proposals: what the prompt tells and headlines that stand for interests, put together (interest_headlines.py); the
+cleaned signals for readers whom none of these serves; and what the model itself samples. The best has the highest
+composite reward plus weight times the clicks that it is expected to bring (click_model.py). Half of the articles, by a
+hash, choose; what the readers were shown of the other half reports (`Chosen.recall`): a student cannot see the news of
+the day, so a list is worth what it brings of other news than that which chose it, and older news helps to choose.
 """
 
 import hashlib
@@ -19,10 +19,10 @@ from offline.training.interest_headlines import InterestHeadlines, interest_head
 from offline.training.news_index import PLACES, Vectors
 from offline.training.proposals import Depths, TrainingReader, brought, votes_of, worth_of
 from schemas.errors import UsageError
-from schemas.prompt import BARE, render_prompt
+from schemas.prompt import BARE, render_prompt, told_texts
 from schemas.queries import MAX_QUERIES, parse_queries, signals_as_queries
 
-Source = Literal["headlines", "signals", "samples", "teacher"]
+Source = Literal["assembled", "signals", "samples", "teacher"]
 Composite = Callable[
     [Sequence[TrainingReader], Sequence[str]], list[float]
 ]  # readers and their lists -> sum of rewards
@@ -84,7 +84,7 @@ def choose_lists(
     headlines = _headlines(choosing, expected)
     rows = zip(readers, expected, samples or [()] * len(readers), strict=True)
     lists = [
-        _proposed(reader, headlines.list_for(clicks[choosing.places]), texts, settings)
+        _proposed(reader, _assembled(reader, clicks, headlines, choosing), texts, settings)
         for reader, clicks, texts in rows
     ]
     scores = _scores(readers, [[queries for _, queries in proposals] for proposals in lists], composite)
@@ -128,10 +128,18 @@ def _headlines(half: _Half, expected: Sequence[Expected]) -> InterestHeadlines:
 Proposal = tuple[Source, tuple[str, ...]]
 
 
+def _assembled(
+    reader: TrainingReader, expected: Expected, headlines: InterestHeadlines, half: _Half
+) -> tuple[str, ...]:
+    """Of what the prompt tells and of the headlines."""
+    told = list(dict.fromkeys(query for text in told_texts(reader.profile, BARE) for query in parse_queries(text)))
+    return headlines.list_for(expected[half.places], told, half.votes(told, expected) if told else None)
+
+
 def _proposed(
-    reader: TrainingReader, headlines: tuple[str, ...], written: Sequence[str], settings: ChoiceSettings
+    reader: TrainingReader, assembled: tuple[str, ...], written: Sequence[str], settings: ChoiceSettings
 ) -> list[Proposal]:
-    own: Proposal = ("headlines", headlines) if headlines else ("signals", _signals(reader, settings)[:MAX_QUERIES])
+    own: Proposal = ("assembled", assembled) if assembled else ("signals", _signals(reader, settings)[:MAX_QUERIES])
     samples: list[Proposal] = [("samples", parse_queries(text)) for text in written]
     return [(source, queries) for source, queries in [own, *samples] if queries]  # ties go to the first
 

@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 from offline.training import interest_headlines as subject
 from offline.training.interest_headlines import InterestHeadlines, interest_headlines
 from offline.training.news_index import Vectors
-from offline.training.proposals import Depths
+from offline.training.proposals import Depths, votes_of
 
 TOPICS = 3
 PER_TOPIC = 8
@@ -40,6 +40,14 @@ def test_a_list_has_a_headline_for_each_interest() -> None:
     headlines = made(TITLES, wants(0), wants(1), wants(0, 2))
     assert topics_of(headlines.list_for(wants(0, 2))) == ["0", "2"]
     assert topics_of(headlines.list_for(wants(1))) == ["1"]
+
+
+def test_what_the_prompt_tells_is_preferred_to_a_headline_that_is_worth_as_much() -> None:
+    headlines = made(TITLES, wants(0), wants(1))
+    told = ["topic 1 happens again number 2"]
+    votes = votes_of(embed(told) @ embed(TITLES).T, DEPTHS.hits)
+    assert headlines.list_for(wants(1), told, votes) == tuple(told)
+    assert topics_of(headlines.list_for(wants(0), told, votes)) == ["0"]
 
 
 def test_like_readers_are_given_the_very_same_queries() -> None:

@@ -55,7 +55,7 @@ def test_noise_among_the_signals_is_not_chosen(material: Material) -> None:
         for reader in material.training
     ]
     chosen = choose_lists(noisy, material.news, HITS_ONLY, ChoiceSettings())
-    assert {row.source for row in chosen} == {"headlines"}
+    assert {row.source for row in chosen} == {"assembled"}
     assert not any("gmail" in row.completion for row in chosen)
     judged = [row.recall for row in chosen if row.recall is not None]
     assert sum(judged) > 0.8 * len(judged)
