@@ -133,7 +133,8 @@ LAPTOP = Size(  # batches of 8: 16 needed 20 GB
         checkpoint_every=10,
         held_out_every=50,
         layers=16,
-        warm_start=WarmStart(steps=200, batch=8, learning_rate=5e-4, checkpoint_every=20, bf16=True, engine="openvino"),
+        warm_start=WarmStart(steps=200, batch=8, learning_rate=5e-4, checkpoint_every=20, bf16=True),
+        engine="openvino",
         bf16=True,
     ),
 )
