@@ -1,10 +1,10 @@
 """The lists that a model is first shown: for each training reader the best of several proposals.
 
-Proposals: what the prompt tells and headlines that stand for interests, put together (interest_headlines.py); the
-cleaned signals for readers whom none of these serves; and what the model itself samples. The best has the highest
-composite reward plus weight times the clicks that it is expected to bring (click_model.py). Half of the articles, by a
-hash, choose; what the readers were shown of the other half reports (`Chosen.recall`): a student cannot see the news of
-the day, so a list is worth what it brings of other news than that which chose it, and older news helps to choose.
+Proposals: what the prompt tells and headlines that stand for interests, put together (interest_headlines.py), and what
+the model itself samples. The best has the highest composite reward plus weight times the clicks that it is expected to
+bring (click_model.py). Half of the articles, by a hash, choose; what the readers were shown of the other half reports
+(`Chosen.recall`): a student cannot see the news of the day, so a list is worth what it brings of other news than that
+which chose it, and older news helps to choose.
 """
 
 import hashlib
@@ -20,9 +20,9 @@ from offline.training.news_index import PLACES, Vectors
 from offline.training.proposals import Depths, TrainingReader, brought, votes_of, worth_of
 from schemas.errors import UsageError
 from schemas.prompt import BARE, render_prompt, told_texts
-from schemas.queries import MAX_QUERIES, parse_queries, signals_as_queries
+from schemas.queries import parse_queries, signals_as_queries
 
-Source = Literal["assembled", "signals", "samples", "teacher"]
+Source = Literal["assembled", "samples", "teacher"]
 Composite = Callable[
     [Sequence[TrainingReader], Sequence[str]], list[float]
 ]  # readers and their lists -> sum of rewards
@@ -83,10 +83,7 @@ def choose_lists(
     expected, (choosing, reporting) = expected_clicks(readers, news), _halves(news)
     headlines = _headlines(choosing, expected)
     rows = zip(readers, expected, samples or [()] * len(readers), strict=True)
-    lists = [
-        _proposed(reader, _assembled(reader, clicks, headlines, choosing), texts, settings)
-        for reader, clicks, texts in rows
-    ]
+    lists = [_proposed(_assembled(reader, clicks, headlines, choosing), texts) for reader, clicks, texts in rows]
     scores = _scores(readers, [[queries for _, queries in proposals] for proposals in lists], composite)
     return [
         _reported(_best(reader, proposals, worth, clicks, choosing, settings), reader, clicks, reporting, settings)
@@ -136,12 +133,9 @@ def _assembled(
     return headlines.list_for(expected[half.places], told, half.votes(told, expected) if told else None)
 
 
-def _proposed(
-    reader: TrainingReader, assembled: tuple[str, ...], written: Sequence[str], settings: ChoiceSettings
-) -> list[Proposal]:
-    own: Proposal = ("assembled", assembled) if assembled else ("signals", _signals(reader, settings)[:MAX_QUERIES])
+def _proposed(assembled: tuple[str, ...], written: Sequence[str]) -> list[Proposal]:
     samples: list[Proposal] = [("samples", parse_queries(text)) for text in written]
-    return [(source, queries) for source, queries in [own, *samples] if queries]  # ties go to the first
+    return [row for row in [("assembled", assembled), *samples] if row[1]]  # ties go to the first
 
 
 def _signals(reader: TrainingReader, settings: ChoiceSettings) -> tuple[str, ...]:

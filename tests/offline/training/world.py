@@ -24,8 +24,8 @@ TOPICS = {
 SIZE: Size = TINY
 
 
-def articles() -> list[Article]:
-    """Twelve for each topic."""
+def articles(per_topic: int = 12) -> list[Article]:
+    """So many for each topic."""
     rng = random.Random(3)
     return [
         Article(
@@ -37,7 +37,7 @@ def articles() -> list[Article]:
             published_at=number,
         )
         for topic, words in TOPICS.items()
-        for number in range(12)
+        for number in range(per_topic)
     ]
 
 
