@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from offline.evaluate.held_out import pool_at
+from offline.evaluate.task import DAY_MS, alive_at
 from offline.simulate.impressions import FRESH_MS
 from offline.training.click_model import News
 from offline.training.example_set import load_articles, load_split, read_manifest
@@ -73,7 +74,7 @@ def _judges(endpoint: Endpoint | None) -> dict[str, Judge]:
 def _news_that_chooses(articles: Sequence[Article], training: Sequence[Example], texts: TextVectors) -> News:
     """All news until the last window ends, with how much of it is alive and what of it readers were shown."""
     first_ms = min(row.at_ms for row in training)
-    alive = [article for article in articles if first_ms - FRESH_MS < article.published_at <= first_ms]
+    alive = alive_at(articles, first_ms, FRESH_MS / DAY_MS)
     shown_from_ms = min(article.published_at for article in training_news(articles, training))
     return make_news(_news_until(articles, training), texts, alive=len(alive), shown_from_ms=shown_from_ms)
 
