@@ -127,10 +127,14 @@ def test_off_format_answers_abstain_and_stop_the_run_above_a_fifth(httpserver: H
         judge(ROWS[3:])
 
 
-def test_a_judge_that_fails_later_is_stopped_above_a_fifth(httpserver: HTTPServer, seen: list[Request]) -> None:
+def asked_row(request: Request) -> int:
+    """Its place in ROWS: a question that is asked again, as on a busy machine, is answered alike."""
+    return int(request.get_json()["messages"][1]["content"].partition("query ")[2].split()[0])
+
+
+def test_a_judge_that_fails_later_is_stopped_above_a_fifth(httpserver: HTTPServer) -> None:
     def reply(request: Request) -> Response:
-        seen.append(request)
-        return says("Score: 3" if len(seen) <= 20 else "three")
+        return says("Score: 3" if asked_row(request) < 20 else "three")
 
     answers(httpserver, reply)
     judge = LlmJudge("coverage", endpoint(httpserver, at_once=1))
@@ -138,10 +142,9 @@ def test_a_judge_that_fails_later_is_stopped_above_a_fifth(httpserver: HTTPServe
         judge(ROWS)
 
 
-def test_a_fifth_off_the_format_is_no_reason_to_stop(httpserver: HTTPServer, seen: list[Request]) -> None:
+def test_a_fifth_off_the_format_is_no_reason_to_stop(httpserver: HTTPServer) -> None:
     def reply(request: Request) -> Response:
-        seen.append(request)
-        return says("Score: 3" if len(seen) % 6 else "three")
+        return says("three" if asked_row(request) % 6 == 5 else "Score: 3")
 
     answers(httpserver, reply)
     judge = LlmJudge("coverage", endpoint(httpserver, at_once=1))
