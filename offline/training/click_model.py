@@ -52,10 +52,16 @@ def expected_clicks(readers: Sequence[TrainingReader], news: News, seed: int = 7
 
     A reader who is seen at several moments is in one half with all of them.
     """
-    space = _Space(news, seed)
+    space, halves = _Space(news, seed), halves_of(readers)
+    rows = list(zip(readers, halves, strict=True))
+    models = [_Model(space, [row for row, dealt in rows if dealt == half], seed) for half in (0, 1)]
+    return [models[1 - half].expected(row) for row, half in rows]
+
+
+def halves_of(readers: Sequence[TrainingReader]) -> list[int]:
+    """0 or 1 for each row, by reader."""
     users = {user: at % 2 for at, user in enumerate(dict.fromkeys(reader.user_id for reader in readers))}
-    models = [_Model(space, [row for row in readers if users[row.user_id] == half], seed) for half in (0, 1)]
-    return [models[1 - users[row.user_id]].expected(row) for row in readers]
+    return [users[reader.user_id] for reader in readers]
 
 
 class _Space:

@@ -72,21 +72,17 @@ def worth_of(votes: Vectors, wanted: NDArray[np.float64], depths: Depths) -> NDA
     return np.asarray((first + second) / 2, np.float64)
 
 
-def fused_list(
-    votes: Vectors, wanted: NDArray[np.float64], depths: Depths, share: NDArray[np.float64] | None = None
-) -> list[int]:
+def fused_list(votes: Vectors, wanted: NDArray[np.float64], depths: Depths) -> list[int]:
     """At most five rows of `votes` [candidates, articles], greedily, each the one that is worth most beside the former.
 
     It ends where no candidate adds LEAST_GAIN of what the list is worth already. Ties go to the earlier candidate.
-    `share` [candidates] is what counts of each one's worth, 1 where none is given.
     """
     unseen = wanted > 0
-    counted = np.ones(len(votes)) if share is None else share
-    short = np.argsort(-(votes @ wanted.astype(np.float32)) * counted, kind="stable")[:SHORTLIST]
-    offered, counted = votes[short] * unseen, counted[short]
+    short = np.argsort(-(votes @ wanted.astype(np.float32)), kind="stable")[:SHORTLIST]
+    offered = votes[short] * unseen
     fused, chosen, reached = np.zeros(votes.shape[1], np.float32), list[int](), 0.0
     while len(chosen) < MAX_QUERIES and len(offered):
-        gains = worth_of(fused + offered, wanted, depths) * counted
+        gains = worth_of(fused + offered, wanted, depths)
         best = int(gains.argmax())
         if gains[best] <= reached * (1 + LEAST_GAIN):
             break

@@ -15,7 +15,7 @@ from offline.training.gates import ALL_ZERO, Gates, GateSettings, Measure
 from offline.training.manifest import RunManifest
 from offline.training.progress import Watch
 from offline.training.run import Run, Tell
-from offline.training.trainer_arguments import quiet_libraries
+from offline.training.trainer_arguments import plain_attention, quiet_libraries
 from schemas.errors import KeenstreamError
 from schemas.secret import Secret
 
@@ -57,6 +57,7 @@ def train_stage(
     from offline.training.callbacks import Around, best_scores, held_out_scores, stopping_on_interrupt
 
     quiet_libraries()
+    plain_attention(base.model, session.device)
     checkpoint = run.resume_from()
     with stopping_on_interrupt(session.until) as stop:
         # a stage without gates keeps its limits open: only GRPO's measures have them

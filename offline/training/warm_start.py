@@ -1,10 +1,10 @@
 """The lists that a model is first shown: for each training reader the best of several proposals.
 
-Proposals: what the prompt tells and headlines that stand for interests, put together (interest_headlines.py), and what
-the model itself samples. The best has the highest composite reward plus weight times the clicks that it is expected to
-bring (click_model.py). Half of the articles, by a hash, choose; what the readers were shown of the other half reports
-(`Chosen.recall`): a student cannot see the news of the day, so a list is worth what it brings of other news than that
-which chose it, and older news helps to choose.
+Proposals: a list of names of what the news is about (interest_names.py), as readers of like prompts have it
+(smoothed_lists.py), and what the model itself samples. The best has the highest composite reward plus weight times the
+clicks that it is expected to bring (click_model.py). Half of the articles, by a hash, choose; what the readers were
+shown of the other half reports (`Chosen.recall`): a student cannot see the news of the day, so a list is worth what it
+brings of other news than that which chose it, and older news helps to choose.
 """
 
 import hashlib
@@ -15,14 +15,16 @@ import msgspec
 import numpy as np
 
 from offline.training.click_model import Expected, News, expected_clicks
-from offline.training.interest_headlines import InterestHeadlines, interest_headlines
+from offline.training.interest_names import interest_names
 from offline.training.news_index import PLACES, Vectors
-from offline.training.proposals import Depths, TrainingReader, brought, votes_of, worth_of
+from offline.training.proposals import Depths, TrainingReader, brought, fused_list, votes_of, worth_of
+from offline.training.smoothed_lists import smoothed_lists
+from schemas.article import embedded_text
 from schemas.errors import UsageError
-from schemas.prompt import BARE, render_prompt, told_texts
+from schemas.prompt import BARE, render_prompt
 from schemas.queries import parse_queries, signals_as_queries
 
-Source = Literal["assembled", "samples", "teacher"]
+Source = Literal["names", "samples", "teacher"]
 Composite = Callable[
     [Sequence[TrainingReader], Sequence[str]], list[float]
 ]  # readers and their lists -> sum of rewards
@@ -55,7 +57,7 @@ class _Half(msgspec.Struct, frozen=True):
     ids: Sequence[str]
     places: np.ndarray[tuple[int], np.dtype[np.int64]]  # in the news
     vectors: Vectors
-    titles: Sequence[str]
+    texts: Sequence[str]
     embed: Callable[[Sequence[str]], Vectors]
     depths: Depths  # that stand for those of the news alive at one moment
 
@@ -81,9 +83,8 @@ def choose_lists(
     if len(readers) < 2:
         raise UsageError("choosing lists needs the clicks of other readers: prepare examples of at least two readers")
     expected, (choosing, reporting) = expected_clicks(readers, news), _halves(news)
-    headlines = _headlines(choosing, expected)
-    rows = zip(readers, expected, samples or [()] * len(readers), strict=True)
-    lists = [_proposed(_assembled(reader, clicks, headlines, choosing), texts) for reader, clicks, texts in rows]
+    rows = zip(_named(readers, expected, choosing), samples or [()] * len(readers), strict=True)
+    lists = [_proposed(named, texts) for named, texts in rows]
     scores = _scores(readers, [[queries for _, queries in proposals] for proposals in lists], composite)
     return [
         _reported(_best(reader, proposals, worth, clicks, choosing, settings), reader, clicks, reporting, settings)
@@ -110,32 +111,29 @@ def _half(ids: Sequence[str], places: np.ndarray[tuple[int], np.dtype[np.int64]]
         ids=[ids[place] for place in places],
         places=places,
         vectors=news.vectors[places],
-        titles=[news.articles[place].title for place in places],
+        texts=[embedded_text(news.articles[place]) for place in places],
         embed=news.embed,
         depths=Depths().in_more_news(len(places) / (news.alive or len(ids))),
     )
 
 
-def _headlines(half: _Half, expected: Sequence[Expected]) -> InterestHeadlines:
-    return interest_headlines(
-        half.titles, half.vectors, half.embed, [clicks[half.places] for clicks in expected], half.depths
-    )
+def _named(readers: Sequence[TrainingReader], expected: Sequence[Expected], half: _Half) -> list[tuple[str, ...]]:
+    """For each reader the best list of the names of what the news is about, smoothed over readers."""
+    names = interest_names(half.texts, half.vectors, half.embed)
+    if not names:
+        return [() for _ in readers]
+    votes = votes_of(half.embed(names) @ half.vectors.T, half.depths.hits)
+    lists = [fused_list(votes, clicks[half.places], half.depths) for clicks in expected]
+    smoothed = smoothed_lists(readers, lists, len(names), half.embed)
+    return [tuple(names[place] for place in row) for row in smoothed]
 
 
 Proposal = tuple[Source, tuple[str, ...]]
 
 
-def _assembled(
-    reader: TrainingReader, expected: Expected, headlines: InterestHeadlines, half: _Half
-) -> tuple[str, ...]:
-    """Of what the prompt tells and of the headlines."""
-    told = list(dict.fromkeys(query for text in told_texts(reader.profile, BARE) for query in parse_queries(text)))
-    return headlines.list_for(expected[half.places], told, half.votes(told, expected) if told else None)
-
-
-def _proposed(assembled: tuple[str, ...], written: Sequence[str]) -> list[Proposal]:
+def _proposed(named: tuple[str, ...], written: Sequence[str]) -> list[Proposal]:
     samples: list[Proposal] = [("samples", parse_queries(text)) for text in written]
-    return [row for row in [("assembled", assembled), *samples] if row[1]]  # ties go to the first
+    return [row for row in [("names", named), *samples] if row[1]]  # ties go to the first
 
 
 def _signals(reader: TrainingReader, settings: ChoiceSettings) -> tuple[str, ...]:

@@ -63,7 +63,7 @@ def test_noise_among_the_signals_is_not_chosen_first(material: Material) -> None
     chosen = choose_lists(noisy, news, HITS_ONLY, ChoiceSettings())
     clean = [row for row in chosen if "gmail" not in row.completion]
     assert len(clean) > 0.8 * len(chosen)
-    assert {row.source for row in clean} == {"assembled"}
+    assert {row.source for row in clean} == {"names"}
     assert not any("gmail" in row.completion.partition(";")[0] for row in chosen)  # the best query comes first
 
 

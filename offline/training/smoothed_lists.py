@@ -1,0 +1,62 @@
+"""Lists as readers of like prompts have them: what a model is shown can then be told from the prompt.
+
+A list that is best by a hair for one reader is noise to whoever sees the prompt alone, and a small model that is shown
+each prompt once learns such lists badly (it ends them early). A ridge regression from the prompt to the names of the
+chosen lists keeps what like prompts share. It is cross-fitted, so that no reader's own list decides, and within the
+halves of the click model (click_model.py), so that no reader's own later clicks do either.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+from scipy import sparse
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.kernel_ridge import KernelRidge
+from sklearn.model_selection import GroupKFold, cross_val_predict
+
+from offline.training.click_model import halves_of
+from offline.training.interest_names import Embed
+from offline.training.news_index import Vectors
+from offline.training.proposals import TrainingReader
+from schemas.prompt import BARE, render_prompt, told_texts
+from schemas.queries import MAX_QUERIES
+
+LEAST_READERS: Final = 1_000  # fewer say too little of one another
+_PENALTY: Final = 3.0
+_FOLDS: Final = 5
+_TEXT_WEIGHT: Final = 0.25  # of a told text's vector, beside words whose vector has length one
+
+
+def smoothed_lists(
+    readers: Sequence[TrainingReader], lists: Sequence[Sequence[int]], names: int, embed: Embed
+) -> list[list[int]]:
+    """For each reader MAX_QUERIES of the `names`, the likeliest first; the lists as they are for few readers."""
+    if len(readers) < LEAST_READERS:
+        return [list(row) for row in lists]
+    wanted = np.zeros((len(readers), names), np.float32)
+    for row, chosen in enumerate(lists):
+        wanted[row, list(chosen)] = 1.0
+    features, likely = _features(readers, embed), np.zeros_like(wanted)
+    halves = np.array(halves_of(readers))
+    users = np.array([reader.user_id for reader in readers])
+    for half in (0, 1):
+        rows = np.flatnonzero(halves == half)
+        likely[rows] = cross_val_predict(
+            KernelRidge(alpha=_PENALTY), features[rows], wanted[rows], groups=users[rows], cv=GroupKFold(_FOLDS)
+        )
+    best = np.argsort(-likely, axis=1, kind="stable")[:, :MAX_QUERIES]
+    return [[int(place) for place in row] for row in best]
+
+
+def _features(readers: Sequence[TrainingReader], embed: Embed) -> Any:
+    """[readers, words and dimensions], sparse."""
+    words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=2)
+    told = words.fit_transform([render_prompt(reader.profile, BARE) for reader in readers])
+    meanings = np.stack([_meaning(told_texts(reader.profile, BARE), embed) for reader in readers])
+    ones = np.ones((len(readers), 1), np.float32)
+    return sparse.hstack([told, sparse.csr_matrix(meanings), sparse.csr_matrix(ones)]).tocsr()
+
+
+def _meaning(texts: Sequence[str], embed: Embed) -> Vectors:
+    return np.asarray(embed(texts).sum(axis=0) * _TEXT_WEIGHT, np.float32)
