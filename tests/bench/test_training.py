@@ -217,7 +217,7 @@ def test_prompts_are_those_of_training_readers_with_clicks_if_they_fill_a_step(t
 
 def test_too_little_memory_is_told_before_anything_begins() -> None:
     check_memory("laptop", NEEDED_GIB["laptop"])
-    with pytest.raises(UsageError, match=r"take up to 20 GiB of memory and 9\.5 are free"):
+    with pytest.raises(UsageError, match=r"take up to 16 GiB of memory and 9\.5 are free"):
         check_memory("laptop", 9.5)
     assert set(NEEDED_GIB) == set(SIZES)
 

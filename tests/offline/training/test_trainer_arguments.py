@@ -2,6 +2,10 @@ import subprocess
 import sys
 
 import pytest
+import torch
+
+from offline.training.bases import load_base
+from offline.training.trainer_arguments import plain_attention
 
 _PROGRAM = """
 import resource, sys
@@ -31,3 +35,17 @@ def test_kept_memory_is_not_mapped_anew() -> None:
     }
     assert faults["plain"] > 8 * 4 * 64 / 2  # at least one for each two megabytes
     assert faults["kept"] < faults["plain"] / 10
+
+
+def test_plain_attention_is_for_a_cpu_and_changes_no_answer(base: str) -> None:
+    model = load_base(base).model.eval()
+    tokens = torch.arange(1, 9)[None]
+    plain_attention(model, "cuda")
+    with torch.no_grad():
+        before = model(tokens).logits
+    assert model.config._attn_implementation == "sdpa"
+    plain_attention(model, "cpu")
+    with torch.no_grad():
+        after = model(tokens).logits
+    assert model.config._attn_implementation == "eager"
+    torch.testing.assert_close(before, after, atol=1e-4, rtol=1e-4)
