@@ -13,6 +13,7 @@ import numpy as np
 from scipy import sparse
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.kernel_ridge import KernelRidge
+from sklearn.linear_model import Ridge
 from sklearn.model_selection import GroupKFold, cross_val_predict
 
 from offline.training.click_model import halves_of
@@ -23,6 +24,7 @@ from schemas.prompt import BARE, render_prompt, told_texts
 from schemas.queries import MAX_QUERIES
 
 LEAST_READERS: Final = 1_000  # fewer say too little of one another
+MOST_IN_KERNEL: Final = 10_000  # readers of a half: 800 MB; more are fitted name by name, slower and to the same end
 _PENALTY: Final = 3.0
 _FOLDS: Final = 5
 _TEXT_WEIGHT: Final = 0.25  # of a told text's vector, beside words whose vector has length one
@@ -43,10 +45,16 @@ def smoothed_lists(
     for half in (0, 1):
         rows = np.flatnonzero(halves == half)
         likely[rows] = cross_val_predict(
-            KernelRidge(alpha=_PENALTY), features[rows], wanted[rows], groups=users[rows], cv=GroupKFold(_FOLDS)
+            _regression(len(rows)), features[rows], wanted[rows], groups=users[rows], cv=GroupKFold(_FOLDS)
         )
     best = np.argsort(-likely, axis=1, kind="stable")[:, :MAX_QUERIES]
     return [[int(place) for place in row] for row in best]
+
+
+def _regression(rows: int) -> Any:
+    if rows <= MOST_IN_KERNEL:
+        return KernelRidge(alpha=_PENALTY)
+    return Ridge(alpha=_PENALTY, fit_intercept=False, solver="lsqr", tol=1e-6)
 
 
 def _features(readers: Sequence[TrainingReader], embed: Embed) -> Any:

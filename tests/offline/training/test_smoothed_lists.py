@@ -65,3 +65,10 @@ def test_few_readers_keep_their_lists(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subject, "LEAST_READERS", len(READERS) + 1)
     lists = [[topic] for topic in TRUE]
     assert smoothed_lists(READERS, lists, len(TOPICS), embed) == lists
+
+
+def test_many_readers_are_fitted_in_another_way_to_the_same_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    lists = [[topic, int(RNG.integers(len(TOPICS)))] for topic in TRUE]
+    in_kernel = smoothed_lists(READERS, lists, len(TOPICS), embed)
+    monkeypatch.setattr(subject, "MOST_IN_KERNEL", 0)
+    assert smoothed_lists(READERS, lists, len(TOPICS), embed) == in_kernel
