@@ -6,8 +6,9 @@ readers are dealt into two halves, each judged by the model of the other half, s
 choose that reader's list.
 
 The model is gradient boosting (scikit-learn) over likeness of signals and article: cosines of vectors, TF-IDF of words,
-and topics (k-means of the articles' vectors) that readers of like words clicked, by naive Bayes. The last is what no
-likeness of texts knows: which news a reader of pages about something else clicks.
+and latent semantic analysis (Deerwester et al., JASIS 1990) with readers as its documents. The last is what no likeness
+of texts knows: words that the same readers use come near each other, those of a page about something else and those of
+the news that its readers click.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,24 +17,24 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.cluster import KMeans
+from sklearn.decomposition import TruncatedSVD
 from sklearn.ensemble import HistGradientBoostingClassifier
-from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
-from sklearn.naive_bayes import MultinomialNB
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.preprocessing import normalize
 
 from offline.training.news_index import Vectors
 from offline.training.proposals import TrainingReader
 from schemas.article import Article, embedded_text
 from schemas.profile import Signal, latest_signals
 
-HALF_LIFE_MS: Final = 3 * 86_400_000  # of a signal's say
-RECENT: Final = 10  # latest signals, which BM25's baseline reads too
-ARTICLES_PER_TOPIC: Final = 12
-MOST_TOPICS: Final = 120
+HALF_LIFE_MS: Final = 4 * 86_400_000  # of a signal's say
+LATENT: Final = (60, 250)  # dimensions: the first finds what else a reader may like, the second tells names apart
+LEAST_USERS: Final = 5  # readers who use a word; fewer where there are few readers
 MOST_PAIRS: Final = 1_000_000  # of reader and article that one model is fitted to; the rest of the unclicked is dropped
 _WORDS: Final = r"(?u)\b\w[\w'’-]+\b"
 
-Matrix = NDArray[np.float64]
+Matrix = NDArray[np.float32]
+Places = NDArray[np.int64]  # of articles in the news
 Expected = NDArray[np.float64]  # [articles], a click's probability, 0 for what the reader has clicked
 
 
@@ -52,9 +53,8 @@ def expected_clicks(readers: Sequence[TrainingReader], news: News, seed: int = 7
 
     A reader who is seen at several moments is in one half with all of them.
     """
-    space, halves = _Space(news, seed), halves_of(readers)
-    rows = list(zip(readers, halves, strict=True))
-    models = [_Model(space, [row for row, dealt in rows if dealt == half], seed) for half in (0, 1)]
+    rows = list(zip(readers, halves_of(readers), strict=True))
+    models = [_Model(news, [row for row, dealt in rows if dealt == half], seed) for half in (0, 1)]
     return [models[1 - half].expected(row) for row, half in rows]
 
 
@@ -64,110 +64,106 @@ def halves_of(readers: Sequence[TrainingReader]) -> list[int]:
     return [users[reader.user_id] for reader in readers]
 
 
-class _Space:
-    """What both halves share: it knows articles and no clicks."""
+class _Words:
+    """What `readers` read, search for and click: TF-IDF of its words, and latent semantics of readers as documents."""
 
-    def __init__(self, news: News, seed: int) -> None:
-        self.news = news
-        texts = [embedded_text(article) for article in news.articles]
-        self.words = TfidfVectorizer(ngram_range=(1, 2), stop_words="english", sublinear_tf=True, token_pattern=_WORDS)
-        self.articles_words = self.words.fit_transform(texts).T.tocsc()
-        topics = max(1, min(MOST_TOPICS, len(texts) // ARTICLES_PER_TOPIC))
-        self.topics = KMeans(topics, n_init=1, random_state=seed).fit(news.vectors)
-        self.place = {article.article_id: at for at, article in enumerate(news.articles)}
+    def __init__(self, news: News, readers: Sequence[TrainingReader], seed: int) -> None:
+        self._told = {article.article_id: embedded_text(article) for article in news.articles}
+        documents = ["\n".join(self._document(reader)) for reader in readers]
+        least = min(LEAST_USERS, max(1, len(readers) // 100))
+        self._tfidf = TfidfVectorizer(
+            ngram_range=(1, 2), stop_words="english", sublinear_tf=True, token_pattern=_WORDS, min_df=least
+        )
+        used = self._tfidf.fit_transform(documents)
+        dimensions = min(LATENT[-1], min(used.shape) - 1)
+        self._latent: Matrix | None = None
+        if dimensions > 0:
+            self._latent = TruncatedSVD(dimensions, random_state=seed).fit(used).components_.T.astype(np.float32)
+        self._articles = self._spaces(list(self._told.values()))
 
-    def topics_of(self, vectors: Vectors) -> NDArray[np.int64]:
-        """The topic of each row."""
-        found: NDArray[np.int64] = self.topics.predict(vectors).astype(np.int64)
-        return found
+    def likeness(self, signals: Sequence[Signal], places: Places) -> list[Matrix]:
+        """[signals, places] in each space: words, and both of the latent ones, none of them below 0."""
+        spaces = zip(self._spaces([self._text(signal) for signal in signals]), self._articles, strict=True)
+        return [np.maximum(_dense(ours @ theirs[places].T), 0) for ours, theirs in spaces]
+
+    def _spaces(self, texts: Sequence[str]) -> list[Any]:
+        """[texts, dimensions], rows of length one, or of zeros where no word is known."""
+        words = self._tfidf.transform(texts)
+        if self._latent is None:
+            return [words]
+        return [words, *(normalize(_dense(words @ self._latent[:, :width])) for width in LATENT)]
+
+    def _document(self, reader: TrainingReader) -> list[str]:
+        clicked = [self._told[article] for article in reader.clicked if article in self._told]
+        return [self._text(signal) for _, signal in latest_signals(reader.profile)] + clicked
+
+    def _text(self, signal: Signal) -> str:
+        return self._told.get(signal.article_id or "", signal.text)
+
+
+def _dense(rows: Any) -> Matrix:
+    return np.asarray(rows.todense() if hasattr(rows, "todense") else rows, np.float32)
 
 
 class _Model:
     """Fitted to the clicks of `readers`."""
 
-    def __init__(self, space: _Space, readers: Sequence[TrainingReader], seed: int) -> None:
-        self._space, self._rng = space, np.random.default_rng(seed)
-        self._associations = _associations(space, readers)
-        rate = min(1.0, MOST_PAIRS / max(1, len(readers) * len(space.news.articles)))
+    def __init__(self, news: News, readers: Sequence[TrainingReader], seed: int) -> None:
+        self._news, self._rng = news, np.random.default_rng(seed)
+        self._place = {article.article_id: at for at, article in enumerate(news.articles)}
+        self._words = _Words(news, readers, seed)
+        self._shown = np.array([article.published_at >= news.shown_from_ms for article in news.articles])
+        rate = min(1.0, MOST_PAIRS / max(1, len(readers) * self._shown.sum()))
         rows = [self._pairs(reader, rate) for reader in readers]
         clicked = np.concatenate([row[1] for row in rows])
         self._rate, self._constant = rate, float(clicked.mean())
         self._boosting: Any = None
         if 0 < clicked.sum() < len(clicked):
             boosting = HistGradientBoostingClassifier(
-                max_iter=80, learning_rate=0.06, max_leaf_nodes=15, min_samples_leaf=60, l2_regularization=5.0
+                max_iter=150, learning_rate=0.06, max_leaf_nodes=7, min_samples_leaf=60, l2_regularization=5.0
             )
             self._boosting = boosting.fit(np.concatenate([row[0] for row in rows]), clicked)
 
     def expected(self, reader: TrainingReader) -> Expected:
         """Corrected for the share of unclicked pairs that the model was fitted to."""
         if self._boosting is None:
-            odds = np.full(len(self._space.news.articles), self._constant)
+            odds = np.full(len(self._news.articles), self._constant)
         else:
-            odds = self._boosting.predict_proba(self._features(reader))[:, 1]
+            odds = self._boosting.predict_proba(self._features(reader, np.arange(len(self._news.articles))))[:, 1]
         odds = odds / (odds + (1 - odds) / self._rate)
         odds[self._seen(reader)] = 0.0
         return np.asarray(odds, np.float64)
 
     def _pairs(self, reader: TrainingReader, rate: float) -> tuple[Matrix, NDArray[np.bool_]]:
-        clicked = np.zeros(len(self._space.news.articles), bool)
-        clicked[[self._space.place[article] for article in reader.clicked if article in self._space.place]] = True
-        kept = clicked | (self._rng.random(len(clicked)) < rate)
+        clicked = np.zeros(len(self._news.articles), bool)
+        clicked[[self._place[article] for article in reader.clicked if article in self._place]] = True
+        kept = clicked | self._shown & (self._rng.random(len(clicked)) < rate)
         kept[self._seen(reader)] = False
-        return self._features(reader)[kept], clicked[kept]
+        return self._features(reader, np.flatnonzero(kept)), clicked[kept]
 
     def _seen(self, reader: TrainingReader) -> list[int]:
-        places = (self._space.place.get(signal.article_id or "") for signal in reader.profile.click)
+        places = (self._place.get(signal.article_id or "") for signal in reader.profile.click)
         return [place for place in places if place is not None]
 
-    def _features(self, reader: TrainingReader) -> Matrix:
-        """[articles, features]"""
+    def _features(self, reader: TrainingReader, places: Places) -> Matrix:
+        """[places, features]"""
         kinds, signals = zip(*latest_signals(reader.profile), strict=True)
-        texts, is_click = [signal.text for signal in signals], np.array([kind == "click" for kind in kinds])
-        shares = _shares(signals)
-        vectors, news = self._space.news.embed(texts), self._space.news
-        cosines = vectors @ news.vectors.T
-        words = np.asarray((self._space.words.transform(texts) @ self._space.articles_words).todense())
-        topics = self._associations(texts)
-        if is_click.any():
-            topics[is_click] = np.eye(topics.shape[1])[self._space.topics_of(vectors[is_click])]
-        told = (shares[:, None] * topics).sum(0)
-        columns = [cosines.mean(0), cosines.max(0), shares @ cosines, np.sort(cosines, axis=0)[-3:].mean(0)]
-        columns += [words.sum(0), words[:RECENT].sum(0), shares @ words, words.max(0)]
-        columns += [words[is_click].sum(0), words[~is_click].sum(0)]
-        columns += [share[self._space.topics.labels_] for share in (told, told / shares.sum(), topics.sum(0))]
-        columns.append(np.full(len(news.articles), len(texts)))
-        return np.stack(columns, axis=1)
+        is_click, shares = np.array([kind == "click" for kind in kinds]), _shares(signals)
+        cosines = self._news.embed([signal.text for signal in signals]) @ self._news.vectors[places].T
+        columns = [cosines.mean(0), cosines.max(0), _mean(shares, cosines), np.sort(cosines, axis=0)[-3:].mean(0)]
+        for like in self._words.likeness(signals, places):
+            close = like * like * like
+            columns += [like.max(0), shares @ like, _mean(shares, like), shares @ close, _mean(shares, close)]
+            columns += [shares[is_click] @ like[is_click], shares[~is_click] @ like[~is_click]]
+        columns.append(np.full(len(places), len(signals)))
+        return np.stack(columns, axis=1).astype(np.float32)
+
+
+def _mean(shares: Matrix, like: Matrix) -> Matrix:
+    return np.asarray(shares @ like / shares.sum(), np.float32)
 
 
 def _shares(signals: Sequence[Signal]) -> Matrix:
     """Halved for every HALF_LIFE_MS that a signal is older than the newest."""
     ages = signals[0].occurred_at - np.array([signal.occurred_at for signal in signals])
-    return np.asarray(0.5 ** (ages / HALF_LIFE_MS), np.float64)
-
-
-def _associations(space: _Space, readers: Sequence[TrainingReader]) -> Callable[[Sequence[str]], Matrix]:
-    """Texts of pages and searches -> [texts, topics], the topics of news that readers of such texts click."""
-    texts, topics, weights = list[str](), list[int](), list[float]()
-    for reader in readers:
-        titles = [signal.text for signal in reader.profile.click]
-        clicks = space.topics_of(space.news.embed(titles)).tolist() if titles else []
-        places = [space.place[article] for article in reader.clicked if article in space.place]
-        clicks += space.topics.labels_[places].tolist()
-        for _, signal in (row for row in latest_signals(reader.profile) if row[0] != "click"):
-            texts += [signal.text] * len(clicks)
-            topics += clicks
-            weights += [1 / len(clicks)] * len(clicks)
-    count = space.topics.n_clusters
-    words = CountVectorizer(ngram_range=(1, 2), binary=True, token_pattern=_WORDS)
-    try:
-        model = MultinomialNB(alpha=0.1).fit(words.fit_transform(texts), topics, sample_weight=weights)
-    except ValueError:  # no pages, no searches or no words: nothing to associate
-        return lambda asked: np.zeros((len(asked), count))
-
-    def of(asked: Sequence[str]) -> Matrix:
-        found = np.zeros((len(asked), count))
-        found[:, model.classes_] = model.predict_proba(words.transform(asked))
-        return found
-
-    return of
+    return np.asarray(0.5 ** (ages / HALF_LIFE_MS), np.float32)
