@@ -54,7 +54,8 @@ def expected_clicks(readers: Sequence[TrainingReader], news: News, seed: int = 7
     A reader who is seen at several moments is in one half with all of them.
     """
     rows = list(zip(readers, halves_of(readers), strict=True))
-    models = [_Model(news, [row for row, dealt in rows if dealt == half], seed) for half in (0, 1)]
+    dealt = [[row for row, own in rows if own == half] for half in (0, 1)]
+    models = [_Model(news, dealt[half], dealt[1 - half], seed) for half in (0, 1)]
     return [models[1 - half].expected(row) for row, half in rows]
 
 
@@ -65,12 +66,16 @@ def halves_of(readers: Sequence[TrainingReader]) -> list[int]:
 
 
 class _Words:
-    """What `readers` read, search for and click: TF-IDF of its words, and latent semantics of readers as documents."""
+    """TF-IDF of words, and latent semantics of readers as documents: what is known of all of them, and what the
+    `readers` of this half clicked later."""
 
-    def __init__(self, news: News, readers: Sequence[TrainingReader], seed: int) -> None:
+    def __init__(
+        self, news: News, readers: Sequence[TrainingReader], others: Sequence[TrainingReader], seed: int
+    ) -> None:
         self._told = {article.article_id: embedded_text(article) for article in news.articles}
-        documents = ["\n".join(self._document(reader)) for reader in readers]
-        least = min(LEAST_USERS, max(1, len(readers) // 100))
+        documents = ["\n".join([*self._known(reader), *self._clicked(reader)]) for reader in readers]
+        documents += ["\n".join(self._known(reader)) for reader in others]
+        least = min(LEAST_USERS, max(1, len(documents) // 100))
         self._tfidf = TfidfVectorizer(
             ngram_range=(1, 2), stop_words="english", sublinear_tf=True, token_pattern=_WORDS, min_df=least
         )
@@ -93,9 +98,11 @@ class _Words:
             return [words]
         return [words, *(normalize(_dense(words @ self._latent[:, :width])) for width in LATENT)]
 
-    def _document(self, reader: TrainingReader) -> list[str]:
-        clicked = [self._told[article] for article in reader.clicked if article in self._told]
-        return [self._text(signal) for _, signal in latest_signals(reader.profile)] + clicked
+    def _known(self, reader: TrainingReader) -> list[str]:
+        return [self._text(signal) for _, signal in latest_signals(reader.profile)]
+
+    def _clicked(self, reader: TrainingReader) -> list[str]:
+        return [self._told[article] for article in reader.clicked if article in self._told]
 
     def _text(self, signal: Signal) -> str:
         return self._told.get(signal.article_id or "", signal.text)
@@ -106,12 +113,14 @@ def _dense(rows: Any) -> Matrix:
 
 
 class _Model:
-    """Fitted to the clicks of `readers`."""
+    """Fitted to the clicks of `readers`; of the others it knows what came before."""
 
-    def __init__(self, news: News, readers: Sequence[TrainingReader], seed: int) -> None:
+    def __init__(
+        self, news: News, readers: Sequence[TrainingReader], others: Sequence[TrainingReader], seed: int
+    ) -> None:
         self._news, self._rng = news, np.random.default_rng(seed)
+        self._words = _Words(news, readers, others, seed)
         self._place = {article.article_id: at for at, article in enumerate(news.articles)}
-        self._words = _Words(news, readers, seed)
         self._shown = np.array([article.published_at >= news.shown_from_ms for article in news.articles])
         rate = min(1.0, MOST_PAIRS / max(1, len(readers) * self._shown.sum()))
         rows = [self._pairs(reader, rate) for reader in readers]

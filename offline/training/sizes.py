@@ -116,7 +116,7 @@ LAPTOP = Size(  # batches of 8: 16 needed 20 GB
     name="laptop",
     base="smollm2",
     warm_start=WarmStart(
-        steps=900,
+        steps=800,
         batch=8,
         learning_rate=5e-4,
         checkpoint_every=50,
@@ -133,7 +133,7 @@ LAPTOP = Size(  # batches of 8: 16 needed 20 GB
         checkpoint_every=10,
         held_out_every=50,
         layers=20,
-        warm_start=WarmStart(steps=500, batch=8, learning_rate=5e-4, checkpoint_every=50, bf16=True),
+        warm_start=WarmStart(steps=400, batch=8, learning_rate=5e-4, checkpoint_every=50, bf16=True),
         engine="openvino",
         bf16=True,
     ),
