@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from offline.training.sizes import Student, Teacher
+from offline.training.trainer_arguments import computes_bf16
 
 
 def length_reward(completions: Sequence[str], **_rest: Any) -> list[float]:
@@ -61,6 +62,6 @@ def _arguments(settings: Teacher | Student, folder: str, device: str) -> dict[st
         "seed": settings.seed,
         "data_seed": settings.seed,
         "use_cpu": device == "cpu",
-        "bf16": settings.bf16,
+        "bf16": settings.bf16 and computes_bf16(device),  # else plain TRL would seem forty times slower than it is
         "gradient_checkpointing": False,
     }

@@ -30,7 +30,7 @@ def sft_trainer(
             labels = inputs["labels"][:, 1:]
             kept, plain = labels != -100, self.accelerator.unwrap_model(model)
             tokens = {name: inputs[name] for name in ("input_ids", "attention_mask")}
-            with torch.autocast("cpu", torch.bfloat16, enabled=settings.bf16):
+            with torch.autocast("cpu", torch.bfloat16, enabled=self.args.bf16):
                 hidden = plain.base_model(**tokens, use_cache=False).last_hidden_state[:, :-1]
                 logits = plain.get_output_embeddings()(hidden[kept]).float()
             return cross_entropy(logits, labels[kept], reduction="sum") / (num_items_in_batch or kept.sum())

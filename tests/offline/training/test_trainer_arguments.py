@@ -1,11 +1,13 @@
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
 from offline.training.bases import load_base
-from offline.training.trainer_arguments import plain_attention
+from offline.training.sizes import LAPTOP
+from offline.training.trainer_arguments import plain_attention, shared_arguments
 
 _PROGRAM = """
 import resource, sys
@@ -49,3 +51,14 @@ def test_plain_attention_is_for_a_cpu_and_changes_no_answer(base: str) -> None:
         after = model(tokens).logits
     assert model.config._attn_implementation == "eager"
     torch.testing.assert_close(before, after, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("units", "computes"), [({}, False), ({"amx_bf16": True}, True), ({"avx512_bf16": True}, True)]
+)
+def test_a_cpu_without_units_for_bfloat16_trains_in_float32(
+    units: dict[str, bool], computes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: units)
+    assert LAPTOP.warm_start.bf16
+    assert shared_arguments(LAPTOP.warm_start, Path("staging"), "cpu")["bf16"] is computes
