@@ -43,6 +43,7 @@ def warm_start(
     size: SizeOption = "laptop",
     device: Device = "cpu",
     base: Base = "",
+    layers: Annotated[int | None, typer.Option(min=1, help="Blocks kept of the base; default: all.")] = None,
     steps: Steps = None,
     readers: Readers = None,
     seed: Seed = None,
@@ -51,10 +52,13 @@ def warm_start(
 ) -> None:
     """Fine-tune a model on the best lists for the training readers: what a teacher starts from.
 
+    With `--layers`, a small model that learns them without a teacher, where one cannot be trained: it can be released
+    and shipped as a student can.
+
     Example: `keenstream train warm-start examples --out runs/warm --size tiny`
     """
     common = {"size": size, "device": device, "base": base, "steps": steps, "readers": readers, "seed": seed}
-    _train({"kind": "warm-start", **common}, examples, out, minutes, as_json)
+    _train({"kind": "warm-start", "layers": layers, **common}, examples, out, minutes, as_json)
 
 
 def teacher(

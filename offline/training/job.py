@@ -46,7 +46,7 @@ class TrainingJob(msgspec.Struct, frozen=True, kw_only=True):
     method: Literal["on-policy", "supervised", "none"] = "on-policy"
     warm_start: bool = True  # of a teacher
     steps: int | None = None  # of the last stage, instead of the size's
-    layers: int | None = None  # of a pruned student, instead of the size's
+    layers: int | None = None  # of a pruned student, instead of the size's; of a warm start's base, instead of all
     readers: int | None = None  # training examples at most
     seed: int | None = None  # of everything random in the run, instead of the size's
     beyond: tuple[str, ...] = ()  # rewards that the paper does not have
@@ -101,7 +101,7 @@ def _run_cleaner(job: TrainingJob, session: Session) -> RunManifest:
 def run_on(job: TrainingJob, size: Size, material: Material, session: Session) -> RunManifest:
     """The same with the material at hand."""
     from offline.training.bases import ensure_base
-    from offline.training.student import train_student
+    from offline.training.student import PRUNED, ensure_pruned, train_student
     from offline.training.teacher import train_teacher, train_warm_start
 
     folder = Path(job.folder)
@@ -113,6 +113,8 @@ def run_on(job: TrainingJob, size: Size, material: Material, session: Session) -
         return train_student(folder, material, size, teacher, session, base=job.base or None, method=job.method)
     base = ensure_base(job.base or size.base, Path(job.home))
     if job.kind == "warm-start":
+        if job.layers:
+            base = str(ensure_pruned(folder / PRUNED, base, job.layers, material))
         return train_warm_start(folder, material, size.name, size.warm_start, base, session)
     return train_teacher(folder, material, size, base, session, warm_start=job.warm_start)
 

@@ -56,7 +56,7 @@ def train_student(
     """Train `base`, or the teacher pruned to `size.student.layers` blocks where none is given."""
     if method not in METHODS:
         raise UsageError(f"--method is one of {', '.join(METHODS)}, not {method!r}")
-    start = base or str(ensure_pruned(folder / PRUNED, teacher, size.student.layers, material))
+    start = base or str(ensure_pruned(folder / PRUNED, str(teacher), size.student.layers, material))
     check_same_vocabulary(Path(start), teacher)
     if method == "none":
         return _as_it_is(folder, material, size, start, teacher, session)
@@ -69,10 +69,10 @@ def train_student(
     return distil(folder, material, size, str(folder / WARM_START / MODEL), teacher, session)
 
 
-def ensure_pruned(folder: Path, teacher: Path, layers: int, material: Material) -> Path:
-    """The teacher with its most influential blocks, measured on training prompts; made once."""
+def ensure_pruned(folder: Path, model: str, layers: int, material: Material) -> Path:
+    """A model with its most influential blocks, measured on training prompts; made once."""
     if not folder.exists():
-        loaded = load_base(str(teacher))
+        loaded = load_base(model)
         prompts = prompts_of(material.training[:MEASURED_PROMPTS])
         values = block_influence(loaded.model, loaded.tokenizer, prompts)
         kept = kept_blocks(values, layers)

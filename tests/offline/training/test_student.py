@@ -14,9 +14,11 @@ import pytest
 import torch
 
 from offline.evaluate.prompt_writers import Engine
+from offline.release.shipping import kept_of
 from offline.training.bases import ADAPTER, load_base, save_model
 from offline.training.curves import Curves
 from offline.training.gates import HELD_OUT, GateSettings
+from offline.training.job import TrainingJob, run_on, sized
 from offline.training.manifest import read_run_manifest
 from offline.training.material import Material, prompts_of
 from offline.training.progress import Progress
@@ -241,3 +243,13 @@ def test_a_run_that_a_gate_stops_keeps_the_weights_that_did_best(
         torch.equal(ours, theirs) for ours, theirs in zip(kept.parameters(), start.parameters(), strict=True)
     )
     assert unchanged == (best == 0)
+
+
+def test_a_warm_start_of_few_layers_needs_no_teacher(
+    base: str, material: Material, session: Session, tmp_path: Path
+) -> None:
+    job = TrainingJob(kind="warm-start", folder=str(tmp_path / "small"), base=base, size="tiny", layers=2, steps=3)
+    small = run_on(job, sized(job), material, session)
+    assert (small.kind, small.state, small.steps) == ("warm-start", "done", 3)
+    assert load_base(str(tmp_path / "small" / "model")).model.config.num_hidden_layers == 2
+    assert len(kept_of(tmp_path / "small")) == 2  # what a shipped adapter needs to know
