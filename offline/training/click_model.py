@@ -29,6 +29,7 @@ from schemas.profile import Signal, latest_signals
 
 HALF_LIFE_MS: Final = 4 * 86_400_000  # of a signal's say
 LATENT: Final = (60, 250)  # dimensions: the first finds what else a reader may like, the second tells names apart
+LEAST_USED: Final = 20  # readers for each dimension: with as many dimensions as readers nothing comes near
 LEAST_USERS: Final = 5  # readers who use a word; fewer where there are few readers
 MOST_PAIRS: Final = 1_000_000  # of reader and article that one model is fitted to; the rest of the unclicked is dropped
 _WORDS: Final = r"(?u)\b\w[\w'’-]+\b"
@@ -53,6 +54,8 @@ def expected_clicks(readers: Sequence[TrainingReader], news: News, seed: int = 7
 
     A reader who is seen at several moments is in one half with all of them.
     """
+    told = (signal.text for reader in readers for _, signal in latest_signals(reader.profile))
+    news.embed(list(dict.fromkeys(told)))  # in full batches, once
     rows = list(zip(readers, halves_of(readers), strict=True))
     dealt = [[row for row, own in rows if own == half] for half in (0, 1)]
     models = [_Model(news, dealt[half], dealt[1 - half], seed) for half in (0, 1)]
@@ -74,13 +77,13 @@ class _Words:
     ) -> None:
         self._told = {article.article_id: embedded_text(article) for article in news.articles}
         documents = ["\n".join([*self._known(reader), *self._clicked(reader)]) for reader in readers]
-        documents += ["\n".join(self._known(reader)) for reader in others]
+        documents += ["\n".join(self._known(reader)) for reader in {row.user_id: row for row in others}.values()]
         least = min(LEAST_USERS, max(1, len(documents) // 100))
         self._tfidf = TfidfVectorizer(
             ngram_range=(1, 2), stop_words="english", sublinear_tf=True, token_pattern=_WORDS, min_df=least
         )
         used = self._tfidf.fit_transform(documents)
-        dimensions = min(LATENT[-1], min(used.shape) - 1)
+        dimensions = min(LATENT[-1], len(documents) // LEAST_USED, min(used.shape) - 1)
         self._latent: Matrix | None = None
         if dimensions > 0:
             self._latent = TruncatedSVD(dimensions, random_state=seed).fit(used).components_.T.astype(np.float32)

@@ -5,6 +5,7 @@ Pickled, an index keeps its articles and forgets its caches.
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -120,7 +121,7 @@ def check_covers(articles: Sequence[Article], first_ms: int) -> None:
 
 def drop_oldest(cache: dict[str, Any], most: int) -> None:
     """Keep the `most` entries that were added last."""
-    for key in list(cache)[: max(0, len(cache) - most)]:
+    for key in list(islice(cache, max(0, len(cache) - most))):
         del cache[key]
 
 
