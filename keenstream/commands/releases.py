@@ -98,6 +98,7 @@ def ship(
     examples: Annotated[Path, typer.Option(help="Prepared examples: judged on their held-out readers.")],
     version: Annotated[str, typer.Option(help="Of the shipped weights.")] = "1",
     rank: Annotated[int, typer.Option(min=1, help="Of the adapter: what training changed, cut to so many.")] = 32,
+    bits: Annotated[int, typer.Option(min=0, max=8, help="Of each number that changed, instead of an adapter.")] = 0,
     lists: Annotated[int, typer.Option(min=1, help="Held-out readers whose lists are compared and judged.")] = 200,
     overlap: Annotated[float, typer.Option(min=0, max=1, help="Least mean overlap with the run's lists.")] = 0.7,
     precision: Annotated[str, typer.Option(help="auto | f32 | bf16, of the comparison")] = "auto",
@@ -107,7 +108,9 @@ def ship(
     out: Annotated[Path | None, typer.Option(help="Instead of triton_models/student/trained.")] = None,
     as_json: bool = JSON_OPTION,
 ) -> None:
-    """Put a trained run into the repository as a small adapter; the next `keenstream models build` serves it.
+    """Put a trained run into the repository as what training changed; the next `keenstream models build` serves it.
+
+    An adapter of `--rank` holds a LoRA run; what training changed in full weights is held better by `--bits 4`.
 
     Example: `keenstream models ship runs/student --examples examples --rank 32`
     """
@@ -123,6 +126,7 @@ def ship(
     settings = Shipping(
         version=version,
         rank=rank,
+        bits=bits,
         least_overlap=overlap,
         precision=precision,
         commands=tuple(command),
@@ -166,7 +170,8 @@ def _print_release(made: "Release") -> None:
 def _print_shipped(made: "ShippedManifest", target: Path) -> None:
     size = sum(path.stat().st_size for path in target.iterdir()) / 1e6
     console.print(f"{made.name} {made.version} in {target} ({size:.1f} MB)", markup=False, soft_wrap=True)
-    console.print(f"  rank {made.rank} holds {made.explained:.1%} of what training changed")
+    form = f"{made.bits} bits a number hold" if made.bits else f"rank {made.rank} holds"
+    console.print(f"  {form} {made.explained:.1%} of what training changed")
     if found := made.agreement:
         console.print(f"  usable {found.valid:.0%} ({found.valid_before:.0%} as trained), overlap {found.overlap:.0%}")
     for name, value in made.scores.items():

@@ -44,6 +44,9 @@ def warm_start(
     device: Device = "cpu",
     base: Base = "",
     layers: Annotated[int | None, typer.Option(min=1, help="Blocks kept of the base; default: all.")] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(min=0, help="Instead of the size's: few blocks bear more.")
+    ] = None,
     steps: Steps = None,
     readers: Readers = None,
     seed: Seed = None,
@@ -58,7 +61,8 @@ def warm_start(
     Example: `keenstream train warm-start examples --out runs/warm --size tiny`
     """
     common = {"size": size, "device": device, "base": base, "steps": steps, "readers": readers, "seed": seed}
-    _train({"kind": "warm-start", "layers": layers, **common}, examples, out, minutes, as_json)
+    own = {"kind": "warm-start", "layers": layers, "learning_rate": learning_rate}
+    _train({**own, **common}, examples, out, minutes, as_json)
 
 
 def teacher(

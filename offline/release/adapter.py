@@ -26,6 +26,7 @@ class Fit(msgspec.Struct, frozen=True):
 
     rank: int
     explained: float  # share of the squared Frobenius norm of all differences, in [0, 1]
+    bits: int = 0  # of each number of a difference (difference.py); 0: an adapter
 
 
 def write_adapter(trained: Any, base: Any, *, rank: int, base_name: str, folder: Path) -> Fit:
@@ -36,7 +37,7 @@ def write_adapter(trained: Any, base: Any, *, rank: int, base_name: str, folder:
     from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
     from safetensors.torch import save_file
 
-    changed = _differences(trained, base)
+    changed = differences(trained, base)
     kinds = {name.rpartition(".")[2]: difference.ndim for name, difference in changed.items()}
     config = LoraConfig(
         r=rank,
@@ -97,7 +98,7 @@ def _tied_on_purpose() -> Iterator[None]:
         yield
 
 
-def _differences(trained: Any, base: Any) -> dict[str, Any]:
+def differences(trained: Any, base: Any) -> dict[str, Any]:
     """By name of the module: what was added to its weight. Modules of a kind that nothing changed are left out."""
     found = {name: ours - theirs for name, ours, theirs in _pairs(trained, base)}
     kinds = {name.rpartition(".")[2] for name, difference in found.items() if difference.any()}

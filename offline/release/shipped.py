@@ -1,7 +1,8 @@
-"""The trained student that the repository ships: a small adapter, made into a served model at set-up.
+"""The trained student that the repository ships: what training changed, made into a served model at set-up.
 
     triton_models/student/trained/manifest.json              what it is, of which base, from which data and commit
-                                  adapter_model.safetensors  and adapter_config.json: PEFT's format, float16
+                                  adapter_model.safetensors  and adapter_config.json: PEFT's format, float16; or
+                                  difference.safetensors     each number in a few bits (difference.py)
                                   evaluation.json            and evaluation.md: what it was measured to be worth
 
 Without the folder the base model is served, with worked examples in its prompt.
@@ -15,6 +16,7 @@ import msgspec
 from offline.release import smollm2
 from offline.release.adapter import WEIGHTS, merge_adapter
 from offline.release.agreement import Agreement
+from offline.release.difference import DIFFERENCE, add_difference
 from offline.release.manifest import FILE_NAME, check_prompt_version, sha256_of
 from offline.release.repository import TEMPLATES
 from offline.training.bases import load_base, save_model
@@ -36,9 +38,10 @@ class ShippedManifest(msgspec.Struct, frozen=True, kw_only=True):
     prompt_version: str
     base: str = BASE  # the wheel with the model that the adapter changes
     blocks: tuple[int, ...] = ()  # that are kept of it, in order; (): all
-    rank: int
-    explained: float  # share of what training changed that the adapter holds
-    adapter_sha256: str
+    rank: int  # of the adapter; 0: a difference
+    bits: int = 0  # of each number of a difference
+    explained: float  # share of what training changed that is shipped
+    adapter_sha256: str  # of the adapter, or of the difference
     tokenizer_sha256: str
     kind: str  # of the run
     method: str = ""
@@ -63,10 +66,15 @@ def read_shipped(folder: Path) -> ShippedManifest | None:
     check_prompt_version(manifest.prompt_version)
     if manifest.base != BASE:
         raise UsageError(f"{folder} is an adapter of {manifest.base}, this code has {BASE}: ship the student again")
-    weights = folder / WEIGHTS
+    weights = weights_in(folder, manifest.bits)
     if not weights.exists() or sha256_of(weights) != manifest.adapter_sha256:
         raise UsageError(f"{weights} is missing or not what {FILE_NAME} names: fetch it again (git checkout {folder})")
     return manifest
+
+
+def weights_in(folder: Path, bits: int) -> Path:
+    """The file with what training changed."""
+    return folder / (DIFFERENCE if bits else WEIGHTS)
 
 
 def write_shipped(folder: Path, manifest: ShippedManifest) -> None:
@@ -74,11 +82,12 @@ def write_shipped(folder: Path, manifest: ShippedManifest) -> None:
 
 
 def merge_shipped(manifest: ShippedManifest, folder: Path, hf_folder: Path, merged: Path) -> None:
-    """Whole weights in `merged`, of the base in `hf_folder` and the adapter in `folder`."""
+    """Whole weights in `merged`, of the base in `hf_folder` and what is shipped in `folder`."""
     if tokenizer_sha256(hf_folder) != manifest.tokenizer_sha256:
         raise UsageError(f"the base in {hf_folder} has another tokenizer than {folder} was trained with")
     base = load_base(str(hf_folder))
-    save_model(base._replace(model=merge_adapter(base.model, manifest.blocks, folder)), merged)
+    merge = add_difference if manifest.bits else merge_adapter
+    save_model(base._replace(model=merge(base.model, manifest.blocks, folder)), merged)
 
 
 def merged_in(manifest: ShippedManifest, folder: Path, hf_folder: Path) -> "tempfile.TemporaryDirectory[str]":

@@ -1,4 +1,4 @@
-"""From a finished run to the folder that the repository ships: adapter, checks on held-out readers, manifest."""
+"""From a finished run to the folder that the repository ships: weights, checks on held-out readers, manifest."""
 
 import shutil
 from collections.abc import Sequence
@@ -6,13 +6,14 @@ from pathlib import Path
 
 import msgspec
 
-from offline.release.adapter import WEIGHTS, Fit, cut_to, write_adapter
+from offline.release.adapter import Fit, cut_to, write_adapter
 from offline.release.agreement import agreement, check_agreement
+from offline.release.difference import write_difference
 from offline.release.folders import build_folder
 from offline.release.manifest import check_prompt_version, sha256_of
 from offline.release.promotion import check_scores
 from offline.release.releases import LEAST_OVERLAP, HeldOut, list_length, served_lists
-from offline.release.shipped import BASE, MOST_BYTES, ShippedManifest, merged_in, write_shipped
+from offline.release.shipped import BASE, MOST_BYTES, ShippedManifest, merged_in, weights_in, write_shipped
 from offline.release.student import Progress, convert
 from offline.training.bases import load_base
 from offline.training.gates import HELD_OUT
@@ -34,6 +35,7 @@ class Shipping(msgspec.Struct, frozen=True, kw_only=True):
 
     version: str
     rank: int = 32  # SmolLM2-135M: 0.61 MB for each rank, 0.1 more where embeddings were trained
+    bits: int = 0  # of each number that training changed, instead of an adapter: 4 need half a megabyte for a million
     least_overlap: float = LEAST_OVERLAP
     precision: str = "auto"
     commands: tuple[str, ...] = ()
@@ -76,7 +78,7 @@ class _Shipment(msgspec.Struct, frozen=True):
         shipped = msgspec.structs.replace(described, agreement=found, scores=scores)
         write_shipped(folder, shipped)
         _copy_evaluation(self.settings.evaluation, folder)
-        check_bytes(folder, self.settings.rank)
+        check_bytes(folder, self.settings.rank, self.settings.bits)
         return shipped
 
     def _described(self, folder: Path) -> ShippedManifest:
@@ -87,14 +89,15 @@ class _Shipment(msgspec.Struct, frozen=True):
                 f"{self.run_folder} was trained with another tokenizer than {BASE}: ship a run of that base"
             )
         blocks = kept_of(self.run_folder)
-        fit = self._write_adapter(blocks, folder)
+        fit = self._write_weights(blocks, folder)
         return ShippedManifest(
             version=self.settings.version,
             prompt_version=BARE,
             blocks=blocks,
             rank=fit.rank,
+            bits=fit.bits,
             explained=fit.explained,
-            adapter_sha256=sha256_of(folder / WEIGHTS),
+            adapter_sha256=sha256_of(weights_in(folder, fit.bits)),
             tokenizer_sha256=tokenizer,
             kind=run.kind,
             method=run.method,
@@ -106,11 +109,14 @@ class _Shipment(msgspec.Struct, frozen=True):
             commands=self.settings.commands,
         )
 
-    def _write_adapter(self, blocks: Sequence[int], folder: Path) -> Fit:
-        self.progress(f"cutting what training changed to rank {self.settings.rank}")
+    def _write_weights(self, blocks: Sequence[int], folder: Path) -> Fit:
+        bits, rank = self.settings.bits, self.settings.rank
+        self.progress(f"cutting what training changed to {f'{bits} bits' if bits else f'rank {rank}'}")
         trained = load_base(str(self.run_folder / MODEL)).model
         base = cut_to(load_base(str(self.base_folder)).model, blocks)
-        return write_adapter(trained, base, rank=self.settings.rank, base_name=BASE, folder=folder)
+        if bits:
+            return write_difference(trained, base, bits=bits, folder=folder)
+        return write_adapter(trained, base, rank=rank, base_name=BASE, folder=folder)
 
     def _lists(self, shipped: ShippedManifest, folder: Path) -> tuple[list[str], list[str]]:
         """Of the held-out readers: by the run's weights, and by those that set-up will build and serve."""
@@ -133,13 +139,14 @@ def kept_of(run_folder: Path) -> tuple[int, ...]:
     return tuple(found.kept)
 
 
-def check_bytes(folder: Path, rank: int) -> int:
+def check_bytes(folder: Path, rank: int, bits: int = 0) -> int:
     """Of all files; UsageError when they are too many for a repository."""
     total = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     if total > MOST_BYTES:
+        name, now = ("bits", bits) if bits else ("rank", rank)
         raise UsageError(
             f"{total / 1e6:.1f} MB are too many to ship, {MOST_BYTES / 1e6:.0f} are allowed: "
-            f"--rank {max(1, int(rank * MOST_BYTES / total))} fits"
+            f"--{name} {max(1, int(now * MOST_BYTES / total))} fits"
         )
     return total
 

@@ -46,6 +46,7 @@ class TrainingJob(msgspec.Struct, frozen=True, kw_only=True):
     method: Literal["on-policy", "supervised", "none"] = "on-policy"
     warm_start: bool = True  # of a teacher
     steps: int | None = None  # of the last stage, instead of the size's
+    learning_rate: float | None = None  # of a warm start, instead of the size's
     layers: int | None = None  # of a pruned student, instead of the size's; of a warm start's base, instead of all
     readers: int | None = None  # training examples at most
     seed: int | None = None  # of everything random in the run, instead of the size's
@@ -139,6 +140,8 @@ def sized(job: TrainingJob) -> Size:
     teacher = msgspec.structs.replace(size.teacher, reward_weights=job.reward_weights)
     student = msgspec.structs.replace(size.student, layers=job.layers or size.student.layers)
     warm_start = size.warm_start
+    if job.learning_rate:
+        warm_start = msgspec.structs.replace(warm_start, learning_rate=job.learning_rate)
     if job.steps and job.kind == "warm-start":
         warm_start = msgspec.structs.replace(warm_start, steps=job.steps)
     elif job.steps and job.kind == "teacher":

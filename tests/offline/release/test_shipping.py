@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from offline.release import smollm2
-from offline.release.adapter import CONFIGURATION, WEIGHTS
+from offline.release.adapter import CONFIGURATION, WEIGHTS, cut_to
+from offline.release.difference import DIFFERENCE
 from offline.release.manifest import FILE_NAME, Manifest, read_manifest, sha256_of, write_manifest
 from offline.release.releases import HeldOut
 from offline.release.served_code import ServedStudent
-from offline.release.shipped import BASE, NAME, SHIPPED, ShippedManifest, merge_shipped, read_shipped
+from offline.release.shipped import BASE, NAME, SHIPPED, ShippedManifest, merge_shipped, read_shipped, weights_in
 from offline.release.shipping import EVALUATION, Shipping, check_bytes, ship_run
 from offline.release.student import HF_RECIPE, build_student
 from offline.training.bases import load_base, save_model
@@ -123,6 +124,32 @@ def test_the_whole_rank_gives_the_runs_weights_back(shipped: Path, run: Path, ba
     theirs = dict(trained.named_parameters())
     for name, weight in merged.named_parameters():
         torch.testing.assert_close(weight, theirs[name], atol=2e-3, rtol=0)
+
+
+@pytest.mark.parametrize(("bits", "least"), [(8, 0.9995), (4, 0.98), (3, 0.95)])
+def test_full_weights_are_shipped_in_a_few_bits(run: Path, base: Path, tmp_path: Path, bits: int, least: float) -> None:
+    manifest = ship(run, base, tmp_path / "trained", bits=bits, least_overlap=0.0)
+    assert (manifest.bits, manifest.rank, manifest.blocks) == (bits, 0, tuple(KEPT))
+    assert least < manifest.explained < 1
+    assert sorted(path.name for path in (tmp_path / "trained").iterdir()) == [DIFFERENCE, FILE_NAME]
+    assert read_shipped(tmp_path / "trained") == manifest
+    merge_shipped(manifest, tmp_path / "trained", base, tmp_path / "merged")
+    merged, trained = load_base(str(tmp_path / "merged")).model, load_base(str(run / MODEL)).model
+    start = cut_to(load_base(str(base)).model, KEPT)
+    assert 1 - apart(merged, trained) / apart(start, trained) == pytest.approx(manifest.explained, abs=1e-3)
+
+
+def apart(ours: torch.nn.Module, theirs: torch.nn.Module) -> float:
+    """Squared."""
+    pairs = zip(ours.parameters(), theirs.parameters(), strict=True)
+    return sum(float((one - other).square().sum()) for one, other in pairs)
+
+
+def test_a_difference_of_another_base_is_refused(run: Path, base: Path, tmp_path: Path) -> None:
+    manifest = ship(run, base, tmp_path / "trained", bits=4, least_overlap=0.0)
+    strange = msgspec.structs.replace(manifest, blocks=(0,))
+    with pytest.raises(UsageError, match="is none of this base: it changes"):
+        merge_shipped(strange, tmp_path / "trained", base, tmp_path / "merged")
 
 
 def test_a_lora_run_is_exact_at_its_own_rank(lora_run: Path, base: Path, tmp_path: Path) -> None:
@@ -235,8 +262,9 @@ def test_what_this_repository_ships_is_whole_small_and_measured() -> None:
     manifest = read_shipped(SHIPPED)
     if manifest is None:
         pytest.skip("no trained student is shipped in this commit")
-    assert check_bytes(SHIPPED, manifest.rank)
-    assert {path.name for path in SHIPPED.iterdir()} >= {*EVALUATION, WEIGHTS, CONFIGURATION, FILE_NAME}
+    assert check_bytes(SHIPPED, manifest.rank, manifest.bits)
+    weights = weights_in(SHIPPED, manifest.bits)
+    assert {path.name for path in SHIPPED.iterdir()} >= {*EVALUATION, weights.name, FILE_NAME}
     assert manifest.commands
     assert manifest.scores["held_out"] > manifest.scores["signals_recall_at_10"]
-    assert sha256_of(SHIPPED / WEIGHTS) == manifest.adapter_sha256
+    assert sha256_of(weights) == manifest.adapter_sha256

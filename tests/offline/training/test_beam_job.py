@@ -77,7 +77,8 @@ def test_a_job_changes_the_last_stage_of_its_kind_only(tmp_path: Path) -> None:
     student = sized(job(tmp_path, kind="student", steps=9, layers=3))
     assert (student.student.steps, student.student.layers) == (9, 3)
     assert student.warm_start == teacher.warm_start
-    assert sized(job(tmp_path, kind="warm-start", steps=9)).warm_start.steps == 9
+    warm = sized(job(tmp_path, kind="warm-start", steps=9, learning_rate=1e-3)).warm_start
+    assert (warm.steps, warm.learning_rate) == (9, 1e-3)
 
 
 def test_a_seed_is_that_of_every_stage(tmp_path: Path) -> None:
