@@ -168,7 +168,7 @@ class _Model:
             columns += [like.max(0), shares @ like, _mean(shares, like), shares @ close, _mean(shares, close)]
             columns += [shares[is_click] @ like[is_click], shares[~is_click] @ like[~is_click]]
         columns.append(np.full(len(places), len(signals)))
-        return np.stack(columns, axis=1).astype(np.float32)
+        return np.asarray(np.stack(columns, axis=1), np.float32)
 
 
 def _mean(shares: Matrix, like: Matrix) -> Matrix:

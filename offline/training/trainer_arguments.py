@@ -101,7 +101,7 @@ def computes_bf16(device: str) -> bool:
     import torch
 
     if device != "cpu":
-        return torch.cuda.is_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported())
     units = torch.cpu.get_capabilities()
     return any(units.get(name) for name in BF16_UNITS)
 
