@@ -16,15 +16,26 @@ releases.add_commands(app)
 @app.command("build")
 def build(
     quiet: Annotated[bool, typer.Option(help="Print nothing.")] = False,
+    base: Annotated[
+        bool, typer.Option("--base", help="Serve the untrained base instead of the shipped student.")
+    ] = False,
 ) -> None:
     """Build the served models from their wheels; what is built already stays.
 
-    Example: `keenstream models build`
+    The shipped student knows the news of the built-in world only. For other news train your own, or serve the base,
+    which writes from worked examples in its prompt.
+
+    Example: `keenstream models build --base`
     """
     from keenstream.stack.folders import state_folder
     from offline.release.models import build_models
+    from offline.release.shipped import SHIPPED
 
-    paths = build_models(state_folder(), lambda step: None if quiet else console.print(step, markup=False))
+    def tell(step: str) -> None:
+        if not quiet:
+            console.print(step, markup=False)
+
+    paths = build_models(state_folder(), tell, shipped=None if base else SHIPPED)
     if not quiet:
         console.print(f"The model repository is {paths.repository}")
 

@@ -8,6 +8,7 @@ import msgspec
 from offline.release.cleaner import build_cleaner
 from offline.release.embedder import build_embedder
 from offline.release.repository import assemble_repository
+from offline.release.shipped import SHIPPED
 from offline.release.student import Progress, build_student
 from schemas.names import Model
 
@@ -38,12 +39,15 @@ class ModelPaths(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-def build_models(home: Path, progress: Progress) -> ModelPaths:
-    """Build what is missing or out of date below `home` and put the repository together; a second call is quick."""
+def build_models(home: Path, progress: Progress, *, shipped: Path | None = SHIPPED) -> ModelPaths:
+    """Build what is missing or out of date below `home` and put the repository together; a second call is quick.
+
+    `shipped` None: the student is the base with worked examples, whatever the repository ships.
+    """
     paths = ModelPaths.below(home)
     for name, quiet in _QUIET.items():
         os.environ.setdefault(name, quiet)
-    build_student(paths.student_hf, paths.student, paths.cache, progress)
+    build_student(paths.student_hf, paths.student, paths.cache, progress, shipped=shipped)
     build_embedder(paths.embedder, progress)
     weights = {Model.STUDENT: paths.student, Model.EMBEDDER: paths.embedder}
     if build_cleaner(paths.cleaner, progress):

@@ -95,13 +95,13 @@ def _write_base(gguf: Path, folder: Path, wanted: Manifest) -> None:
 
 
 def build_student(
-    hf_folder: Path, served_folder: Path, cache: Path, progress: Progress, *, shipped: Path = SHIPPED
+    hf_folder: Path, served_folder: Path, cache: Path, progress: Progress, *, shipped: Path | None = SHIPPED
 ) -> Manifest:
     """What the repository ships, or else the base model, ready to serve; what is already right is left alone."""
     base = build_base(hf_folder, cache, progress)
     source = f"{base.source}, sha256 {base.sha256}"
-    trained = read_shipped(shipped)
-    if trained is None:
+    trained = read_shipped(shipped) if shipped else None
+    if shipped is None or trained is None:
         names = {"name": base.name, "version": base.version, "source": source}
         return convert(hf_folder, served_folder, **names, prompt_version=EXAMPLES, progress=progress)
     wanted = _wanted(trained.name, trained.version, BARE, f"{source}, adapter {trained.adapter_sha256}")

@@ -163,7 +163,7 @@ def test_a_lora_run_is_exact_at_its_own_rank(lora_run: Path, base: Path, tmp_pat
 def test_set_up_serves_what_is_shipped_and_the_base_without_it(shipped: Path, run: Path, base: Path) -> None:
     served, steps = base.parent / "served", list[str]()
 
-    def build(folder: Path) -> Manifest:
+    def build(folder: Path | None) -> Manifest:
         return build_student(base, served, base.parent / "cache", steps.append, shipped=folder)
 
     plain = build(base.parent / "nothing")
@@ -176,6 +176,7 @@ def test_set_up_serves_what_is_shipped_and_the_base_without_it(shipped: Path, ru
     assert len(steps) == made  # nothing to do
     lists = ServedStudent(served, max_new_tokens=10, precision="f32").write(PROMPTS)
     assert len(set(lists)) > 1
+    assert build(None) == plain  # asked for, also where a student is shipped
     shutil.rmtree(served)
 
 
