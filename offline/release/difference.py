@@ -1,8 +1,8 @@
 """What training changed in a model, each number in a few bits: for full weights, whose change is of no low rank.
 
-Of SmolLM2-135M cut to ten blocks and trained, an adapter of 33 MB held nine tenths of the change, and as many bytes at
-four bits 99 % of it (squared Frobenius norm). Matrices are quantised row by row: each number is the row's root mean
-square times one of 2^bits levels, which are fitted to the numbers themselves (Lloyd-Max). Norms are kept whole.
+Of SmolLM2-135M cut to ten blocks and trained, an adapter of rank 96, 29 MB, held 88 % of the change (squared Frobenius
+norm), four bits a number, 32 MB, 99 %. Matrices are quantised row by row: each number is the row's root mean square
+times one of 2^bits levels, which are fitted to the numbers themselves (Lloyd-Max). Norms are kept whole.
 """
 
 from collections.abc import Iterator, Sequence
