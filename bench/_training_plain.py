@@ -62,6 +62,6 @@ def _arguments(settings: Teacher | Student, folder: str, device: str) -> dict[st
         "seed": settings.seed,
         "data_seed": settings.seed,
         "use_cpu": device == "cpu",
-        "bf16": settings.bf16 and computes_bf16(device),  # else plain TRL would seem forty times slower than it is
+        "bf16": settings.bf16 and computes_bf16(device),  # else plain TRL would seem many times slower than it is
         "gradient_checkpointing": False,
     }

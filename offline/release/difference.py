@@ -25,14 +25,14 @@ def write_difference(trained: Any, base: Any, *, bits: int, folder: Path) -> Fit
 
     changed = differences(trained, base)
     matrices = {name: change for name, change in changed.items() if change.ndim == 2}
-    levels = _levels([_relative(change)[0] for change in matrices.values()], bits)
+    rows = {name: _relative(change) for name, change in matrices.items()}
+    levels = _levels([relative for relative, _ in rows.values()], bits)
     state = {name: change.half() for name, change in changed.items() if change.ndim != 2} | {LEVELS: levels}
     lost = torch.zeros((), dtype=torch.float64)
-    for name, change in matrices.items():
-        relative, scales = _relative(change)
+    for name, (relative, scales) in rows.items():
         codes = torch.bucketize(relative, (levels[1:] + levels[:-1]) / 2)
         state |= {name + CODES: _packed(codes, bits), name + SCALES: scales.half()}
-        lost += (levels[codes] * scales.half().float() - change).square().sum()
+        lost += (levels[codes] * scales.half().float() - matrices[name]).square().sum()
     save_file(state, folder / DIFFERENCE)
     total = sum(float(change.square().sum()) for change in changed.values())
     return Fit(0, 1 - float(lost) / total, bits)

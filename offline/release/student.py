@@ -100,8 +100,7 @@ def build_student(
     """What the repository ships, or else the base model, ready to serve; what is already right is left alone."""
     base = build_base(hf_folder, cache, progress)
     source = f"{base.source}, sha256 {base.sha256}"
-    trained = read_shipped(shipped) if shipped else None
-    if shipped is None or trained is None:
+    if shipped is None or (trained := read_shipped(shipped)) is None:
         names = {"name": base.name, "version": base.version, "source": source}
         return convert(hf_folder, served_folder, **names, prompt_version=EXAMPLES, progress=progress)
     wanted = _wanted(trained.name, trained.version, BARE, f"{source}, adapter {trained.adapter_sha256}")

@@ -49,6 +49,16 @@ def test_news_that_was_shown_no_more_reports_nothing(material: Material) -> None
     assert [row.user_id for row in chosen] == [reader.user_id for reader in material.training]
 
 
+def test_news_that_was_partly_shown_still_chooses_by_topic(material: Material) -> None:
+    """The click model is fitted to what was shown alone, and expects clicks on older news all the same."""
+    times = sorted(row.published_at for row in material.news.articles)
+    half = msgspec.structs.replace(material.news, shown_from_ms=times[len(times) // 2])
+    chosen = choose_lists(material.training, half, HITS_ONLY, ChoiceSettings())
+    topics = [reader.profile.click[0].text.split()[0].lower() for reader in material.training]
+    told = [topic in row.completion.lower() for topic, row in zip(topics, chosen, strict=True)]
+    assert sum(told) > 0.9 * len(told)
+
+
 def test_noise_among_the_signals_is_not_chosen_first(material: Material) -> None:
     noise = Signal(0, "n", "gmail sign in")
     noisy = [
