@@ -36,7 +36,7 @@ _WORDS: Final = r"(?u)\b\w[\w'’-]+\b"
 
 Matrix = NDArray[np.float32]
 Places = NDArray[np.int64]  # of articles in the news
-Expected = NDArray[np.float64]  # [articles], a click's probability, 0 for what the reader has clicked
+Expected = NDArray[np.float64]  # of each article a click's probability, 0 for what the reader has clicked
 
 
 class News(msgspec.Struct, frozen=True):
@@ -49,17 +49,31 @@ class News(msgspec.Struct, frozen=True):
     shown_from_ms: int = 0  # older articles were shown to no reader any more: lists are chosen by them, not judged
 
 
-def expected_clicks(readers: Sequence[TrainingReader], news: News, seed: int = 7) -> list[Expected]:
-    """For each row, by the model of the half that its reader is not in; at least two rows.
+def expected_clicks(
+    readers: Sequence[TrainingReader],
+    news: News,
+    *,
+    most: int | None = None,
+    places: Places | None = None,
+    seed: int = 7,
+) -> list[Expected]:
+    """Of the articles at `places` (default: all) for each of the first `most` rows (default: all), by the model of the
+    half that the row's reader is not in; at least two rows. All rows teach.
 
     A reader who is seen at several moments is in one half with all of them.
     """
     told = (signal.text for reader in readers for _, signal in latest_signals(reader.profile))
     news.embed(list(dict.fromkeys(told)))  # in full batches, once
-    rows = list(zip(readers, halves_of(readers), strict=True))
-    dealt = [[row for row, own in rows if own == half] for half in (0, 1)]
-    models = [_Model(news, dealt[half], dealt[1 - half], seed) for half in (0, 1)]
-    return [models[1 - half].expected(row) for row, half in rows]
+    judged = np.arange(len(news.articles)) if places is None else places
+    halves = halves_of(readers)
+    dealt = [[row for row, own in zip(readers, halves, strict=True) if own == half] for half in (0, 1)]
+    found: list[Expected] = [np.empty(0)] * len(readers[:most])
+    for half in (0, 1):  # one after the other: a model holds the words of all readers
+        model = _Model(news, dealt[half], dealt[1 - half], seed)
+        for row, reader in enumerate(readers[:most]):
+            if halves[row] != half:
+                found[row] = model.expected(reader, judged)
+    return found
 
 
 def halves_of(readers: Sequence[TrainingReader]) -> list[int]:
@@ -136,14 +150,14 @@ class _Model:
             )
             self._boosting = boosting.fit(np.concatenate([row[0] for row in rows]), clicked)
 
-    def expected(self, reader: TrainingReader) -> Expected:
-        """Corrected for the share of unclicked pairs that the model was fitted to."""
+    def expected(self, reader: TrainingReader, places: Places) -> Expected:
+        """[places], corrected for the share of unclicked pairs that the model was fitted to."""
         if self._boosting is None:
-            odds = np.full(len(self._news.articles), self._constant)
+            odds = np.full(len(places), self._constant)
         else:
-            odds = self._boosting.predict_proba(self._features(reader, np.arange(len(self._news.articles))))[:, 1]
+            odds = self._boosting.predict_proba(self._features(reader, places))[:, 1]
         odds = odds / (odds + (1 - odds) / self._rate)
-        odds[self._seen(reader)] = 0.0
+        odds[np.isin(places, self._seen(reader))] = 0.0
         return np.asarray(odds, np.float64)
 
     def _pairs(self, reader: TrainingReader, rate: float) -> tuple[Matrix, NDArray[np.bool_]]:

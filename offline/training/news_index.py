@@ -21,7 +21,7 @@ Vectors = NDArray[np.float32]
 
 PLACES = 10  # articles that `align` and `hit` look at, for each query (paper: top 10)
 CLARITY_PLACES = 100  # cosines whose spread tells clear queries from vague ones
-MOST_TEXTS = 100_000  # kept, 1.5 KB each; then the oldest go
+MOST_TEXTS = 400_000  # kept, 1.5 KB each; then the oldest go
 _SEARCHED_AT_ONCE = 256
 
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.kernel_ridge import KernelRidge
@@ -44,17 +45,18 @@ def smoothed_lists(
     users = np.array([reader.user_id for reader in readers])
     for half in (0, 1):
         rows = np.flatnonzero(halves == half)
-        likely[rows] = cross_val_predict(
-            _regression(len(rows)), features[rows], wanted[rows], groups=users[rows], cv=GroupKFold(_FOLDS)
-        )
+        likely[rows] = _cross_predicted(features[rows], wanted[rows], users[rows])
     best = np.argsort(-likely, axis=1, kind="stable")[:, :MAX_QUERIES]
     return [[int(place) for place in row] for row in best]
 
 
-def _regression(rows: int) -> Any:
-    if rows <= MOST_IN_KERNEL:
-        return KernelRidge(alpha=_PENALTY)
-    return Ridge(alpha=_PENALTY, fit_intercept=False, solver="lsqr", tol=1e-6)
+def _cross_predicted(features: Any, wanted: Vectors, users: NDArray[np.str_]) -> Vectors:
+    regression: Any = Ridge(alpha=_PENALTY, fit_intercept=False, solver="lsqr", tol=1e-6)
+    if features.shape[0] <= MOST_IN_KERNEL:
+        regression = KernelRidge(alpha=_PENALTY, kernel="precomputed")  # once, not once for each fold
+        features = (features @ features.T).toarray()
+    predicted = cross_val_predict(regression, features, wanted, groups=users, cv=GroupKFold(_FOLDS))
+    return np.asarray(predicted, np.float32)
 
 
 def _features(readers: Sequence[TrainingReader], embed: Embed) -> Any:

@@ -22,6 +22,7 @@ from offline.training.material import (
     prompts_of,
     signals_recall,
 )
+from offline.training.proposals import TrainingReader
 from offline.training.rewards import SHARE_ABSTAINED, weighted
 from offline.training.run import Tell, open_run
 from offline.training.sft import sft_trainer
@@ -129,22 +130,23 @@ def kept_lists(folder: Path, make: Callable[[], Sequence[Chosen]]) -> list[Chose
 
 
 def _chosen(material: Material, settings: WarmStart, base: str, tell: Tell) -> list[Chosen]:
-    texts = _samples(material, settings, base, tell) if settings.choice.samples else None
-    tell(f"choosing the best list of each of {len(material.training)} readers")
+    told = material.training[: settings.steps * settings.batch]  # as many as the steps will see
+    texts = _samples(told, settings, base, tell) if settings.choice.samples else None
+    tell(f"choosing the best list of each of {len(told)} readers by the clicks of {len(material.training)}")
     parts: dict[str, float] = {}
     score = composite_of(material.rewards, {}, parts.__setitem__)
-    lists = choose_lists(material.training, material.news, score, settings.choice, texts)
+    lists = choose_lists(material.training, material.news, score, settings.choice, texts, most=len(told))
     for name, share in parts.items():
         if share and name.endswith(SHARE_ABSTAINED):
             tell(f"{name.removesuffix(SHARE_ABSTAINED)} abstained for {share:.0%} of the lists, which counts as 0")
     return lists
 
 
-def _samples(material: Material, settings: WarmStart, base: str, tell: Tell) -> list[list[str]]:
+def _samples(readers: Sequence[TrainingReader], settings: WarmStart, base: str, tell: Tell) -> list[list[str]]:
     choice, loaded = settings.choice, load_base(base)
-    tell(f"sampling lists of the model for {len(material.training)} readers, {choice.samples} each")
+    tell(f"sampling lists of the model for {len(readers)} readers, {choice.samples} each")
     writer = ListWriter(loaded.model, loaded.tokenizer, max_new_tokens=settings.max_new_tokens)
-    prompts = prompts_of(material.training)
+    prompts = prompts_of(readers)
     return writer.sample(prompts, choice.samples, temperature=choice.sample_temperature, seed=settings.seed)
 
 

@@ -21,6 +21,7 @@ from offline.training.proposals import Depths, TrainingReader, brought, fused_li
 from offline.training.smoothed_lists import smoothed_lists
 from schemas.article import embedded_text
 from schemas.errors import UsageError
+from schemas.profile import seen_articles
 from schemas.prompt import BARE, render_prompt
 from schemas.queries import parse_queries, signals_as_queries
 
@@ -61,9 +62,10 @@ class _Half(msgspec.Struct, frozen=True):
     embed: Callable[[Sequence[str]], Vectors]
     depths: Depths  # that stand for those of the news alive at one moment
 
-    def votes(self, queries: Sequence[str], expected: Expected) -> Vectors:
-        """[queries, articles]; what the reader has clicked, which nobody expects to be clicked again, is out."""
-        unseen = expected[self.places] > 0
+    def votes(self, queries: Sequence[str], reader: TrainingReader) -> Vectors:
+        """[queries, articles]; what the reader has clicked is out."""
+        seen = seen_articles(reader.profile)
+        unseen = np.array([article not in seen for article in self.ids])
         return np.asarray(votes_of(self.embed(queries) @ self.vectors.T, self.depths.hits) * unseen, np.float32)
 
 
@@ -78,17 +80,23 @@ def choose_lists(
     composite: Composite,
     settings: ChoiceSettings,
     samples: Sequence[Sequence[str]] | None = None,
+    *,
+    most: int | None = None,
 ) -> list[Chosen]:
-    """One list for each reader that has a usable one; `samples` are texts that the model wrote for each of them."""
+    """One list for each of the first `most` readers (default: all) that has a usable one; the others' clicks teach.
+
+    `samples` are texts that the model wrote for each of the former.
+    """
     if len(readers) < 2:
         raise UsageError("choosing lists needs the clicks of other readers: prepare examples of at least two readers")
-    expected, (choosing, reporting) = expected_clicks(readers, news), _halves(news)
-    rows = zip(_named(readers, expected, choosing), samples or [()] * len(readers), strict=True)
+    choosing, reporting = _halves(news)
+    expected, told = expected_clicks(readers, news, most=most, places=choosing.places), readers[:most]
+    rows = zip(_named(told, expected, choosing), samples or [()] * len(told), strict=True)
     lists = [_proposed(named, texts) for named, texts in rows]
-    scores = _scores(readers, [[queries for _, queries in proposals] for proposals in lists], composite)
+    scores = _scores(told, [[queries for _, queries in proposals] for proposals in lists], composite)
     return [
-        _reported(_best(reader, proposals, worth, clicks, choosing, settings), reader, clicks, reporting, settings)
-        for reader, proposals, worth, clicks in zip(readers, lists, scores, expected, strict=True)
+        _reported(_best(reader, proposals, worth, clicks, choosing, settings), reader, reporting, settings)
+        for reader, proposals, worth, clicks in zip(told, lists, scores, expected, strict=True)
         if proposals
     ]
 
@@ -123,7 +131,7 @@ def _named(readers: Sequence[TrainingReader], expected: Sequence[Expected], half
     if not names:
         return [() for _ in readers]
     votes = votes_of(half.embed(names) @ half.vectors.T, half.depths.hits)
-    lists = [fused_list(votes, clicks[half.places], half.depths) for clicks in expected]
+    lists = [fused_list(votes, clicks, half.depths) for clicks in expected]
     smoothed = smoothed_lists(readers, lists, len(names), half.embed)
     return [tuple(names[place] for place in row) for row in smoothed]
 
@@ -157,8 +165,8 @@ def _best(
     half: _Half,
     settings: ChoiceSettings,
 ) -> Chosen:
-    fused = np.stack([half.votes(queries, expected).sum(axis=0) for _, queries in proposals])
-    totals = np.array(worth) + settings.hit_weight * worth_of(fused, expected[half.places], half.depths)
+    fused = np.stack([half.votes(queries, reader).sum(axis=0) for _, queries in proposals])
+    totals = np.array(worth) + settings.hit_weight * worth_of(fused, expected, half.depths)
     best = int(totals.argmax())
     source, queries = proposals[best]
     return Chosen(
@@ -170,15 +178,13 @@ def _best(
     )
 
 
-def _reported(
-    chosen: Chosen, reader: TrainingReader, expected: Expected, half: _Half, settings: ChoiceSettings
-) -> Chosen:
+def _reported(chosen: Chosen, reader: TrainingReader, half: _Half, settings: ChoiceSettings) -> Chosen:
     clicked = np.array([article in reader.clicked for article in half.ids], np.float64)
     if not clicked.any():
         return chosen
 
     def recall(queries: Sequence[str]) -> float:
-        return float(brought(half.votes(queries, expected).sum(axis=0), clicked, PLACES))
+        return float(brought(half.votes(queries, reader).sum(axis=0), clicked, PLACES))
 
     lists, signals = parse_queries(chosen.completion), _signals(reader, settings)
     return msgspec.structs.replace(chosen, recall=recall(lists), signals_recall=recall(signals))
