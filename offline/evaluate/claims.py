@@ -12,11 +12,13 @@ import msgspec
 
 from offline.evaluate.metrics import Estimate
 from offline.evaluate.policy_names import (
+    BESIDE,
     BEST_OF,
     CLEANED,
     FUSED,
     OWN_SIGNALS,
     PROMPT_ONLY,
+    STORED_SIGNALS,
     STUDENT,
     SUPERVISED,
     TEACHER,
@@ -140,11 +142,16 @@ def _signals(names: Collection[str]) -> Iterator[Claim]:
         ours = STUDENT + (CLEANED if name.endswith(CLEANED) else "")
         for metric in (KEY_METRIC, DEEP):
             yield Claim(what="over the reader's own signals", ours=ours, theirs=name, metric=metric, wanted=1.25)
+    for metric in (KEY_METRIC, DEEP):
+        served = f"{STUDENT}{BESIDE}"
+        yield Claim(
+            what="lists and own signals, as served, over the signals", ours=served, theirs=STORED_SIGNALS, metric=metric
+        )
 
 
 def _variants(names: Collection[str]) -> Iterator[Claim]:
     """The teacher beside each that lacks a reward; other students and teachers beside the teacher."""
-    single = sorted(name for name in names if "," not in name and FUSED not in name)
+    single = sorted(name for name in names if "," not in name and " + " not in name)
     for name in single:
         if name.startswith(WITHOUT):
             reward = name.removeprefix(WITHOUT)

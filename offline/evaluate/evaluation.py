@@ -11,8 +11,8 @@
   differences and ratios paired by reader.
 - What is random (training of sequence models, sampled lists) is repeated by seed, and a model that was trained several
   times is judged by all of its trainings; a reader's score is the mean.
-- The best baseline, with which lists are fused, the best sequence model, and the weight of the lists beside the
-  baseline are chosen on validation readers, of whom nothing else is reported.
+- The best baseline, with which lists are fused, the best sequence model, and the weights of the lists beside that
+  baseline and beside the reader's own signals are chosen on validation readers, of whom nothing else is reported.
 - Best-of-N takes the list with the greatest sum of the rewards; it may be measured on fewer readers, chosen by hash,
   and is then compared with N = 1 on the same ones.
 """
@@ -28,7 +28,7 @@ from offline.evaluate.claims import DEEP, Finding, findings
 from offline.evaluate.judge import Answers, Judge
 from offline.evaluate.model_answers import model_answers
 from offline.evaluate.policies import OpenPolicy, Step
-from offline.evaluate.policy_names import BEST_OF, CLEANED, FUSED, OWN_SIGNALS
+from offline.evaluate.policy_names import BESIDE, BEST_OF, CLEANED, FUSED, OWN_SIGNALS, STORED_SIGNALS
 from offline.evaluate.scores import Difference, PolicyRow, ReaderScore, differences, policy_rows
 from offline.evaluate.scoring import PLACES
 from offline.evaluate.sequences import NAMES, SequenceSettings, kept_sequence_answers
@@ -71,7 +71,7 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     positives_per_reader: float
     seeds: tuple[int, ...]
     best_baseline: str
-    fused_weights: dict[str, float]  # of each model's lists beside the best baseline
+    fused_weights: dict[str, float]  # by policy: of a model's lists beside a baseline, which has 1
     trainings: dict[str, int]  # of each model: its score is the mean over them
     rows: tuple[PolicyRow, ...]
     differences: tuple[Difference, ...]
@@ -162,16 +162,17 @@ def _baseline_answers(task: Task, settings: EvaluationSettings, step: Step) -> A
 def _add_models(
     answers: Answers, models: Models, best: str, judge: Judge, settings: EvaluationSettings
 ) -> dict[str, float]:
-    """To `answers`, alone and fused with the best baseline; the weight of each beside it."""
+    """To `answers`, alone and beside two baselines: the best one, and the signals that the API serves too."""
     task, weights = judge.task, dict[str, float]()
     rewards = make_rewards(NewsIndex(task.news.pool, TextVectors(judge.embedder))) if models else {}
     for name, trainings in models.items():
         samples = settings.samples if name in (settings.best_of or models) else 1
         written = model_answers(name, trainings, task, rewards, samples=samples, seeds=settings.seeds, step=judge.step)
-        judge.step(f"weight of {name} beside {best}")
-        weights[name] = Weighing(judge, answers[best]).weight_of(written.validation)
         answers |= written.answers
-        answers[f"{name}{FUSED}"] = fused(answers[name], answers[best], weights[name])
+        for suffix, other in ((FUSED, best), (BESIDE, STORED_SIGNALS)):
+            judge.step(f"weight of {name} beside {other}")
+            weight = weights[f"{name}{suffix}"] = Weighing(judge, answers[other]).weight_of(written.validation)
+            answers[f"{name}{suffix}"] = fused(answers[name], answers[other], weight)
     return weights
 
 
@@ -182,10 +183,12 @@ def _differences(
     against as they were."""
     pairs = [(model, other) for model in models for other in (*names, *models) if model != other]
     pairs += [(f"{model}{FUSED}", best) for model in models]
+    pairs += [(f"{model}{BESIDE}", STORED_SIGNALS) for model in models]
     pairs += [(name, model) for model in models for name in scores if name.startswith(model + BEST_OF.format(""))]
     pairs += [(name, name.removesuffix(CLEANED)) for name in scores if name.endswith(CLEANED)]
     found = [row for ours, theirs in pairs for row in differences(scores[ours], scores[theirs], seed=seed)]
     signals = [(model, name) for model in models for name in names if name.startswith(OWN_SIGNALS)]
+    signals += [(f"{model}{BESIDE}", STORED_SIGNALS) for model in models]
     for ours, theirs in signals:
         found += differences(scores[ours], scores[theirs], seed=seed, metric=DEEP)
     return found

@@ -3,7 +3,9 @@
 from typing import Final
 
 OWN_SIGNALS: Final = "own signals"  # the name begins so; how many follows
+STORED_SIGNALS: Final = f"{OWN_SIGNALS} (8)"  # as many as the stream stores (schemas/config.py, Interests)
 FUSED: Final = " + best baseline"
+BESIDE: Final = f" + {STORED_SIGNALS}"  # as the API serves them
 BEST_OF: Final = ", best of {}"
 CLEANED: Final = ", cleaned"  # the same on profiles as the served cleaner leaves them
 

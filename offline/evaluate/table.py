@@ -48,7 +48,7 @@ def told(evaluation: Evaluation) -> str:
     """In words: on whom and on what."""
     moment = datetime.fromtimestamp(evaluation.at_ms / 1000, UTC)
     weights = ", ".join(f"{name} {weight:g}" for name, weight in evaluation.fused_weights.items())
-    fused = f"; weight of the lists beside it: {weights}" if weights else ""
+    fused = f"; weights of lists beside baselines: {weights}" if weights else ""
     return (
         f"{evaluation.readers:,} held-out readers with {evaluation.positives_per_reader} positives each "
         f"({evaluation.without_positives:,} had nothing to find), {evaluation.pool:,} articles alive at "

@@ -19,6 +19,7 @@ from schemas.profile import UserProfile, latest_signals
 from schemas.queries import MAX_QUERIES
 
 LEAST_GAIN = 0.02  # share that one more query must add to what the list brings
+ANY_GAIN = -1.0  # as many queries as a list may have
 SHORTLIST = 60  # candidates, best by themselves, among which a list is put together
 
 
@@ -72,20 +73,23 @@ def worth_of(votes: Vectors, wanted: NDArray[np.float64], depths: Depths) -> NDA
     return np.asarray((first + second) / 2, np.float64)
 
 
-def fused_list(votes: Vectors, wanted: NDArray[np.float64], depths: Depths) -> list[int]:
+def fused_list(
+    votes: Vectors, wanted: NDArray[np.float64], depths: Depths, least_gain: float = LEAST_GAIN
+) -> list[int]:
     """At most five rows of `votes` [candidates, articles], greedily, each the one that is worth most beside the former.
 
-    It ends where no candidate adds LEAST_GAIN of what the list is worth already. Ties go to the earlier candidate.
+    It ends where no candidate adds `least_gain` of what the list is worth already. Ties go to the earlier candidate.
     """
     unseen = wanted > 0
     short = np.argsort(-(votes @ wanted.astype(np.float32)), kind="stable")[:SHORTLIST]
-    offered = votes[short] * unseen
+    offered, free = votes[short] * unseen, np.ones(len(short), bool)
     fused, chosen, reached = np.zeros(votes.shape[1], np.float32), list[int](), 0.0
-    while len(chosen) < MAX_QUERIES and len(offered):
-        gains = worth_of(fused + offered, wanted, depths)
+    while len(chosen) < MAX_QUERIES and free.any():
+        gains = np.where(free, worth_of(fused + offered, wanted, depths), -np.inf)
         best = int(gains.argmax())
-        if gains[best] <= reached * (1 + LEAST_GAIN):
+        if gains[best] <= reached * (1 + least_gain):
             break
         chosen.append(int(short[best]))
+        free[best] = False
         fused, reached = fused + offered[best], float(gains[best])
     return chosen

@@ -1,10 +1,10 @@
 """The lists that a model is first shown: for each training reader the best of several proposals.
 
-Proposals: a list of names of what the news is about (interest_names.py), as readers of like prompts have it
-(smoothed_lists.py), and what the model itself samples. The best has the highest composite reward plus weight times the
-clicks that it is expected to bring (click_model.py). Half of the articles, by a hash, choose; what the readers were
-shown of the other half reports (`Chosen.recall`): a student cannot see the news of the day, so a list is worth what it
-brings of other news than that which chose it, and older news helps to choose.
+Proposals: a list of names of what the news is about (interest_names.py), chosen among those that readers of like prompts
+are given (likely_names.py), and what the model itself samples. The best has the highest composite reward plus weight
+times the clicks that it is expected to bring (click_model.py). Half of the articles, by a hash, choose; what the
+readers were shown of the other half reports (`Chosen.recall`): a student cannot see the news of the day, so a list is
+worth what it brings of other news than that which chose it, and older news helps to choose.
 """
 
 import hashlib
@@ -16,9 +16,9 @@ import numpy as np
 
 from offline.training.click_model import Expected, News, expected_clicks
 from offline.training.interest_names import interest_names
+from offline.training.likely_names import likely_names
 from offline.training.news_index import PLACES, Vectors
-from offline.training.proposals import Depths, TrainingReader, brought, fused_list, votes_of, worth_of
-from offline.training.smoothed_lists import smoothed_lists
+from offline.training.proposals import ANY_GAIN, Depths, TrainingReader, brought, fused_list, votes_of, worth_of
 from schemas.article import embedded_text
 from schemas.errors import UsageError
 from schemas.profile import seen_articles
@@ -126,14 +126,17 @@ def _half(ids: Sequence[str], places: np.ndarray[tuple[int], np.dtype[np.int64]]
 
 
 def _named(readers: Sequence[TrainingReader], expected: Sequence[Expected], half: _Half) -> list[tuple[str, ...]]:
-    """For each reader the best list of the names of what the news is about, smoothed over readers."""
+    """For each reader the best list of the names of what the news is about, among those that can be told."""
     names = interest_names(half.texts, half.vectors, half.embed)
     if not names:
         return [() for _ in readers]
     votes = votes_of(half.embed(names) @ half.vectors.T, half.depths.hits)
     lists = [fused_list(votes, clicks, half.depths) for clicks in expected]
-    smoothed = smoothed_lists(readers, lists, len(names), half.embed)
-    return [tuple(names[place] for place in row) for row in smoothed]
+    likely = likely_names(readers, lists, len(names), half.embed)
+    return [
+        tuple(names[row[place]] for place in fused_list(votes[row], clicks, half.depths, ANY_GAIN))
+        for row, clicks in zip(likely, expected, strict=True)
+    ]
 
 
 Proposal = tuple[Source, tuple[str, ...]]

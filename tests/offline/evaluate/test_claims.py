@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from offline.evaluate.claims import Finding, findings
-from offline.evaluate.policy_names import BEST_OF, CLEANED, FUSED
+from offline.evaluate.policy_names import BESIDE, BEST_OF, CLEANED, FUSED
 from offline.evaluate.scores import ReaderScore, score
 from offline.evaluate.table import finding_cells
 
@@ -59,11 +59,16 @@ def test_sequence_models_are_compared_by_groups_too() -> None:
 
 def test_best_of_n_fused_and_cleaned_are_compared_with_what_they_were_made_of() -> None:
     made = {"student": 10, f"student{BEST_OF.format(32)}": 20, f"student{FUSED}": 24, "BM25": 12}
+    made[f"student{BESIDE}"] = 18
     made |= {"own signals (8)": 9, f"own signals (8){CLEANED}": 10, f"student{CLEANED}": 12}
     rows = by_pair(findings({name: scores(name, value) for name, value in made.items()}, "BM25", "", seed=1))
     best = rows["student, best of 32", "student", "recall_at_10", "all"]
     assert (best.paper, best.reached) == (1.14, True)
     assert rows["student + best baseline", "BM25", "recall_at_10", "all"].wanted == 1.15
+    served = rows["student + own signals (8)", "own signals (8)", "recall_at_10", "all"]
+    assert served.ratio is not None
+    assert served.ratio.mean == 2.0
+    assert ("student + own signals (8)", "teacher", "recall_at_10", "all") not in rows  # no capacity of its own
     assert rows["student, cleaned", "student", "recall_at_10", "all"].wanted is None
     assert {key[2] for key in rows if key[:2] == ("student", "own signals (8)")} == {"recall_at_10", "recall_at_50"}
     assert ("student, cleaned", "own signals (8), cleaned", "recall_at_10", "all") in rows

@@ -74,6 +74,7 @@ def test_best_of_n_takes_the_list_that_the_rewards_prefer(evaluation: Evaluation
     assert means["own signals (8)"] > means["latest signal"]
     pairs = {(row.policy, row.other) for row in evaluation.differences}
     assert {("model, best of 2", "model"), ("model + best baseline", evaluation.best_baseline)} <= pairs
+    assert ("model + own signals (8)", "own signals (8)") in pairs
 
 
 def test_lists_are_compared_with_the_readers_own_signals_at_fifty_too(evaluation: Evaluation) -> None:
@@ -83,7 +84,7 @@ def test_lists_are_compared_with_the_readers_own_signals_at_fifty_too(evaluation
 
 
 def test_lists_that_find_nothing_get_the_least_weight_and_good_ones_more(evaluation: Evaluation) -> None:
-    assert evaluation.fused_weights == {"model": FUSED_WEIGHTS[0]}
+    assert evaluation.fused_weights["model + best baseline"] == FUSED_WEIGHTS[0]
     found = {row.policy: row.metrics["recall_at_50"].mean for row in evaluation.rows if row.group == "all"}
     assert found["model + best baseline"] <= found[evaluation.best_baseline]
 
@@ -95,7 +96,7 @@ def test_the_table_says_what_was_measured(evaluation: Evaluation, tmp_path: Path
     assert f"{evaluation.readers:,} held-out readers" in text
     assert f"| model | {evaluation.best_baseline} | all | R@10 |" in text
     assert "| model | own signals (8) | all | R@50 |" in text
-    assert "weight of the lists beside it: model 0.25" in text
+    assert "weights of lists beside baselines: model + best baseline 0.25" in text
     cells = {line.count("|") for line in text.splitlines() if line.startswith("|")}
     assert cells == {8, 7, 10}
     assert "| best of 2 by the rewards | model, best of 2 | model | all | R@10 | " in text

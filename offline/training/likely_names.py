@@ -1,9 +1,10 @@
-"""Lists as readers of like prompts have them: what a model is shown can then be told from the prompt.
+"""Names that readers of like prompts are given: what a model is shown can then be told from the prompt.
 
-A list that is best by a hair for one reader is noise to whoever sees the prompt alone, and a small model that is shown
-each prompt once learns such lists badly (it ends them early). A ridge regression from the prompt to the names of the
-chosen lists keeps what like prompts share. It is cross-fitted, so that no reader's own list decides, and within the
-halves of the click model (click_model.py), so that no reader's own later clicks do either.
+A name that is best by a hair for one reader is noise to whoever sees the prompt alone, and a small model that is shown
+each prompt once learns lists of such names badly (it ends them early). A ridge regression from the prompt to the names
+of the chosen lists keeps what like prompts share; among its likeliest ones the list is chosen again (warm_start.py).
+It is cross-fitted, so that no reader's own list decides, and within the halves of the click model (click_model.py), so
+that no reader's own later clicks do either.
 """
 
 from collections.abc import Sequence
@@ -22,19 +23,19 @@ from offline.training.interest_names import Embed
 from offline.training.news_index import Vectors
 from offline.training.proposals import TrainingReader
 from schemas.prompt import BARE, render_prompt, told_texts
-from schemas.queries import MAX_QUERIES
 
 LEAST_READERS: Final = 1_000  # fewer say too little of one another
 MOST_IN_KERNEL: Final = 10_000  # readers of a half: 800 MB; more are fitted name by name, slower and to the same end
+LIKELY: Final = 10  # twice as many as a list has: 5 found a tenth less, all names hardly more
 _PENALTY: Final = 3.0
 _FOLDS: Final = 5
 _TEXT_WEIGHT: Final = 0.25  # of a told text's vector, beside words whose vector has length one
 
 
-def smoothed_lists(
+def likely_names(
     readers: Sequence[TrainingReader], lists: Sequence[Sequence[int]], names: int, embed: Embed
 ) -> list[list[int]]:
-    """For each reader MAX_QUERIES of the `names`, the likeliest first; the lists as they are for few readers."""
+    """For each reader LIKELY of the `names`, the likeliest first; the lists as they are for few readers."""
     if len(readers) < LEAST_READERS:
         return [list(row) for row in lists]
     wanted = np.zeros((len(readers), names), np.float32)
@@ -46,7 +47,7 @@ def smoothed_lists(
     for half in (0, 1):
         rows = np.flatnonzero(halves == half)
         likely[rows] = _cross_predicted(features[rows], wanted[rows], users[rows])
-    best = np.argsort(-likely, axis=1, kind="stable")[:, :MAX_QUERIES]
+    best = np.argsort(-likely, axis=1, kind="stable")[:, :LIKELY]
     return [[int(place) for place in row] for row in best]
 
 

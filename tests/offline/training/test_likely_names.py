@@ -3,12 +3,11 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from offline.training import smoothed_lists as subject
+from offline.training import likely_names as subject
+from offline.training.likely_names import likely_names
 from offline.training.news_index import Vectors
 from offline.training.proposals import TrainingReader
-from offline.training.smoothed_lists import smoothed_lists
 from schemas.profile import Signal, UserProfile
-from schemas.queries import MAX_QUERIES
 
 TOPICS = ("lithium mine", "coast storm", "rail strike", "school budget", "vaccine trial", "film prize")
 RNG = np.random.default_rng(5)
@@ -36,19 +35,20 @@ def enough_readers(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_like_prompts_share_comes_first() -> None:
     """A third of the lists are of other topics; what the prompt tells is put first nonetheless."""
     noisy = [[topic if RNG.random() > 0.33 else int(RNG.integers(len(TOPICS)))] for topic in TRUE]
-    smoothed = smoothed_lists(READERS, noisy, len(TOPICS), embed)
-    assert [row[0] for row in smoothed] == TRUE
+    likely = likely_names(READERS, noisy, len(TOPICS), embed)
+    assert [row[0] for row in likely] == TRUE
 
 
-def test_every_list_has_as_many_queries_as_a_list_may_have() -> None:
-    smoothed = smoothed_lists(READERS, [[topic] for topic in TRUE], len(TOPICS), embed)
-    assert {len(set(row)) for row in smoothed} == {MAX_QUERIES}
+def test_every_reader_has_as_many_names_to_choose_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subject, "LIKELY", 4)
+    likely = likely_names(READERS, [[topic] for topic in TRUE], len(TOPICS), embed)
+    assert {len(set(row)) for row in likely} == {4}
 
 
 def test_a_readers_own_list_does_not_decide() -> None:
     lists = [[topic] for topic in TRUE]
     moved = [[(TRUE[0] + 1) % len(TOPICS)], *lists[1:]]
-    before, after = (smoothed_lists(READERS, rows, len(TOPICS), embed)[0] for rows in (lists, moved))
+    before, after = (likely_names(READERS, rows, len(TOPICS), embed)[0] for rows in (lists, moved))
     assert before == after
 
 
@@ -56,7 +56,7 @@ def test_neither_do_lists_of_the_other_half_of_the_readers() -> None:
     """Their click model knows this reader's later clicks."""
     lists = [[topic] for topic in TRUE]
     moved = [row if at % 2 == 0 else [0] for at, row in enumerate(lists)]
-    before, after = (smoothed_lists(READERS, rows, len(TOPICS), embed) for rows in (lists, moved))
+    before, after = (likely_names(READERS, rows, len(TOPICS), embed) for rows in (lists, moved))
     assert before[::2] == after[::2]
     assert before[1::2] != after[1::2]
 
@@ -64,11 +64,11 @@ def test_neither_do_lists_of_the_other_half_of_the_readers() -> None:
 def test_few_readers_keep_their_lists(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subject, "LEAST_READERS", len(READERS) + 1)
     lists = [[topic] for topic in TRUE]
-    assert smoothed_lists(READERS, lists, len(TOPICS), embed) == lists
+    assert likely_names(READERS, lists, len(TOPICS), embed) == lists
 
 
 def test_many_readers_are_fitted_in_another_way_to_the_same_end(monkeypatch: pytest.MonkeyPatch) -> None:
     lists = [[topic, int(RNG.integers(len(TOPICS)))] for topic in TRUE]
-    in_kernel = smoothed_lists(READERS, lists, len(TOPICS), embed)
+    in_kernel = likely_names(READERS, lists, len(TOPICS), embed)
     monkeypatch.setattr(subject, "MOST_IN_KERNEL", 0)
-    assert smoothed_lists(READERS, lists, len(TOPICS), embed) == in_kernel
+    assert likely_names(READERS, lists, len(TOPICS), embed) == in_kernel
