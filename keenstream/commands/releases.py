@@ -9,19 +9,24 @@ import typer
 from keenstream.commands.console import JSON_OPTION, console, print_json, step_progress
 
 if TYPE_CHECKING:  # torch and OpenVINO load when a command runs
-    from offline.release.releases import Release
+    from offline.release.releases import HeldOut, Release
     from offline.release.shipped import ShippedManifest
+    from offline.release.student import Progress
     from offline.release.versions import ModelServer
 
 Load = Annotated[
     bool, typer.Option("--load/--no-load", help="Load it into the running Triton; else its next start serves it.")
 ]
 
+Readers = Annotated[int, typer.Option(min=1, help="Held-out readers at most on whom it is judged.")]
+Lists = Annotated[int, typer.Option(min=1, help="How many of them have lists as trained and as served compared.")]
+
 
 def release(
     run: Annotated[Path, typer.Argument(help="Folder of a finished run of `keenstream train`.")],
     examples: Annotated[Path, typer.Option(help="Prepared examples: the release is judged on their held-out readers.")],
-    lists: Annotated[int, typer.Option(min=1, help="Held-out readers whose lists are compared and judged.")] = 200,
+    readers: Readers = 1_000,
+    lists: Lists = 200,
     overlap: Annotated[float, typer.Option(min=0, max=1, help="Least mean overlap with the trained lists.")] = 0.7,
     precision: Annotated[str, typer.Option(help="auto | f32 | bf16, of the comparison")] = "auto",
     as_json: bool = JSON_OPTION,
@@ -31,12 +36,11 @@ def release(
     Example: `keenstream models release runs/student --examples examples`
     """
     from keenstream.stack.folders import state_folder
-    from offline.release.judging import held_out_of
     from offline.release.releases import release_run, releases_below
 
     home = state_folder()
     with step_progress("releasing") as progress:
-        held_out = held_out_of(examples, home, lists)
+        held_out = _held_out(examples, readers, lists, progress)
         made = release_run(
             run,
             releases_below(home / "models"),
@@ -99,7 +103,8 @@ def ship(
     version: Annotated[str, typer.Option(help="Of the shipped weights.")] = "1",
     rank: Annotated[int, typer.Option(min=1, help="Of the adapter: what training changed, cut to so many.")] = 32,
     bits: Annotated[int, typer.Option(min=0, max=8, help="Of each number that changed, instead of an adapter.")] = 0,
-    lists: Annotated[int, typer.Option(min=1, help="Held-out readers whose lists are compared and judged.")] = 200,
+    readers: Readers = 1_000,
+    lists: Lists = 200,
     overlap: Annotated[float, typer.Option(min=0, max=1, help="Least mean overlap with the run's lists.")] = 0.7,
     precision: Annotated[str, typer.Option(help="auto | f32 | bf16, of the comparison")] = "auto",
     command: Annotated[list[str], typer.Option(help="A command that makes the run again; repeat in order.")] = [],  # noqa: B006
@@ -115,7 +120,6 @@ def ship(
     Example: `keenstream models ship runs/student --examples examples --rank 32`
     """
     from keenstream.stack.folders import state_folder
-    from offline.release.judging import held_out_of
     from offline.release.models import ModelPaths
     from offline.release.shipped import SHIPPED
     from offline.release.shipping import Shipping, ship_run
@@ -135,7 +139,8 @@ def ship(
     )
     with step_progress("shipping") as progress:
         build_base(paths.student_hf, paths.cache, progress)
-        made = ship_run(run, paths.student_hf, target, held_out_of(examples, home, lists), settings, progress)
+        held_out = _held_out(examples, readers, lists, progress)
+        made = ship_run(run, paths.student_hf, target, held_out, settings, progress)
     if as_json:
         print_json(made)
     else:
@@ -146,6 +151,17 @@ def add_commands(app: typer.Typer) -> None:
     """To `keenstream models`."""
     for command in (release, promote, rollback, ship):
         app.command(command.__name__)(command)
+
+
+def _held_out(examples: Path, readers: int, lists: int, progress: "Progress") -> "HeldOut":
+    from keenstream.settings import resolve_config
+    from keenstream.stack.folders import state_folder
+    from offline.evaluate.local_embedder import LocalEmbedder
+    from offline.release.judging import held_out_of
+    from offline.release.models import ModelPaths
+
+    embedder = LocalEmbedder(ModelPaths.below(state_folder()).embedder)
+    return held_out_of(examples, embedder, resolve_config().api, progress, most=readers, compared=lists)
 
 
 def _server(load: bool) -> "ModelServer | None":

@@ -20,10 +20,8 @@ from offline.release.manifest import check_prompt_version, read_manifest
 from offline.release.served_code import ServedStudent
 from offline.release.student import Progress, convert
 from offline.training.bases import load_base, save_model
-from offline.training.gates import HELD_OUT
 from offline.training.greedy import ListWriter
 from offline.training.manifest import RunManifest, finished_run
-from offline.training.material import SIGNALS
 from offline.training.run import MODEL
 from offline.training.vocabulary import tokenizer_sha256
 from schemas.errors import UsageError
@@ -34,6 +32,8 @@ from schemas.queries import parse_queries
 RECORD, SERVED = "release.json", "served"
 NAME = "keenstream-student"  # of the weights; a release's number is their version
 LEAST_OVERLAP = 0.7
+COMPARED = 200  # lists, as trained and as served
+BESIDE_SIGNALS = "beside_signals_recall_at_10"  # a score: lists and the reader's own signals together, as served
 _NUMBER = re.compile(r"[1-9]\d*")
 
 
@@ -41,8 +41,8 @@ class HeldOut(msgspec.Struct, frozen=True, kw_only=True):
     """Readers that no run has seen, as a release is judged on them."""
 
     prompts: Sequence[str]
-    recall: Callable[[Sequence[Sequence[str]]], float]  # one list of queries for each prompt -> mean Recall@10
-    signals: float  # the same of their own signals as queries
+    score: Callable[[Sequence[Sequence[str]]], dict[str, float]]  # a list for each -> HELD_OUT, BESIDE_SIGNALS, SIGNALS
+    compared: int = COMPARED  # the first so many have their lists written as trained too
 
 
 class Release(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,7 +54,7 @@ class Release(msgspec.Struct, frozen=True, kw_only=True):
     tokenizer_sha256: str
     layers: int
     agreement: Agreement
-    scores: dict[str, float]  # Recall@10 on held-out readers, of the served lists and of the readers' own signals
+    scores: dict[str, float]  # Recall@10 on held-out readers: the lists alone, beside the own signals, those alone
     served_sha256: str
     released_at: int  # UTC ms
 
@@ -84,16 +84,17 @@ def release_run(
         with tempfile.TemporaryDirectory(dir=releases, prefix=".merged-") as scratch:
             layers, served = _convert(run, run_folder, Path(scratch), folder / SERVED, number, progress)
             trained = ListWriter(*load_base(scratch)[:2], max_new_tokens=list_length(run))
-            progress(f"writing {len(held_out.prompts)} lists with the trained and with the served weights")
-            before, after = trained.write(held_out.prompts), served_lists(run, folder / SERVED, held_out, precision)
+            progress(f"writing {len(held_out.prompts)} lists with the served weights, some with the trained ones too")
+            before = trained.write(held_out.prompts[: held_out.compared])
+            after = served_lists(run, folder / SERVED, held_out, precision)
         release = Release(
             number=number,
             run=run,
             run_folder=str(run_folder),
             tokenizer_sha256=run.tokenizer_sha256,
             layers=layers,
-            agreement=check_agreement(agreement(before, after), least_overlap),
-            scores={HELD_OUT: held_out.recall([parse_queries(text) for text in after]), SIGNALS: held_out.signals},
+            agreement=check_agreement(agreement(before, after[: len(before)]), least_overlap),
+            scores=held_out.score([parse_queries(text) for text in after]),
             served_sha256=served,
             released_at=now_ms,
         )

@@ -52,7 +52,7 @@ class ShippedManifest(msgspec.Struct, frozen=True, kw_only=True):
     commit: str = ""
     commands: tuple[str, ...] = ()  # that make it again
     agreement: Agreement | None = None  # of lists as trained and as served
-    scores: dict[str, float] = {}  # Recall@10 on held-out readers, of the served lists and of the readers' own signals
+    scores: dict[str, float] = {}  # Recall@10 on held-out readers: lists, beside own signals, those alone
 
 
 def read_shipped(folder: Path) -> ShippedManifest | None:

@@ -16,10 +16,8 @@ from offline.release.releases import LEAST_OVERLAP, HeldOut, list_length, served
 from offline.release.shipped import BASE, MOST_BYTES, ShippedManifest, merged_in, weights_in, write_shipped
 from offline.release.student import Progress, convert
 from offline.training.bases import load_base
-from offline.training.gates import HELD_OUT
 from offline.training.greedy import ListWriter
 from offline.training.manifest import RunManifest, finished_run
-from offline.training.material import SIGNALS
 from offline.training.run import MODEL
 from offline.training.student import INFLUENCE, PRUNED, Influence
 from offline.training.vocabulary import tokenizer_sha256
@@ -68,13 +66,10 @@ class _Shipment(msgspec.Struct, frozen=True):
     def fill(self, folder: Path) -> ShippedManifest:
         described = self._described(folder)
         before, after = self._lists(described, folder)
-        scores = {
-            HELD_OUT: self.held_out.recall([parse_queries(text) for text in after]),
-            SIGNALS: self.held_out.signals,
-        }
+        scores = self.held_out.score([parse_queries(text) for text in after])
         if not self.settings.force:
             check_scores(f"version {described.version}", scores)
-        found = check_agreement(agreement(before, after), self.settings.least_overlap)
+        found = check_agreement(agreement(before, after[: len(before)]), self.settings.least_overlap)
         shipped = msgspec.structs.replace(described, agreement=found, scores=scores)
         write_shipped(folder, shipped)
         _copy_evaluation(self.settings.evaluation, folder)
@@ -124,10 +119,10 @@ class _Shipment(msgspec.Struct, frozen=True):
         with merged_in(shipped, folder, self.base_folder) as merged:
             served = Path(merged) / "served"
             convert(Path(merged), served, **names, source=BASE, prompt_version=BARE, progress=self.progress)
-            self.progress(f"writing {len(prompts)} lists with the run's and with the shipped weights")
+            self.progress(f"writing {len(prompts)} lists with the shipped weights, some with the run's too")
             after = served_lists(self.run, served, self.held_out, self.settings.precision)
         trained = ListWriter(*load_base(str(self.run_folder / MODEL))[:2], max_new_tokens=list_length(self.run))
-        return trained.write(prompts), after
+        return trained.write(prompts[: self.held_out.compared]), after
 
 
 def kept_of(run_folder: Path) -> tuple[int, ...]:

@@ -96,11 +96,6 @@ def held_out_rank(articles: Sequence[Article], rows: Sequence[Example], embedder
     return make_rank(pool_at(articles, min(row.at_ms for row in rows), fresh_ms=FRESH_MS), embedder, api)
 
 
-def reported_readers(folder: Path, most: int) -> list[Example]:
-    """Examples of readers that no run has seen, for the checks of a release."""
-    return _with_clicks(folder, "held_out")[:most]
-
-
 def as_reader(row: Example) -> TrainingReader:
     return TrainingReader(user_id=row.user_id, profile=row.profile, clicked=row.clicked)
 

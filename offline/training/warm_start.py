@@ -1,8 +1,8 @@
 """The lists that a model is first shown: for each training reader the best of several proposals.
 
-Proposals: a list of names of what the news is about (interest_names.py), chosen among those that readers of like prompts
-are given (likely_names.py), and what the model itself samples. The best has the highest composite reward plus weight
-times the clicks that it is expected to bring (click_model.py). Half of the articles, by a hash, choose; what the
+Proposals: a list of names of what the news is about (interest_names.py), chosen among those that readers of like
+prompts are given (likely_names.py), and what the model itself samples. The best has the highest composite reward plus
+weight times the clicks that it is expected to bring (click_model.py). Half of the articles, by a hash, choose; what the
 readers were shown of the other half reports (`Chosen.recall`): a student cannot see the news of the day, so a list is
 worth what it brings of other news than that which chose it, and older news helps to choose.
 """

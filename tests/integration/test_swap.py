@@ -22,6 +22,8 @@ from keenstream.stack.triton import triton_server
 from keenstream.stack.triton_probe import probe_triton
 from offline.release.models import ModelPaths
 from offline.release.releases import HeldOut, read_release, release_run, releases_below
+from offline.training import gates
+from offline.training.material import SIGNALS
 from schemas.errors import KeenstreamError, UsageError
 from schemas.names import Model, Tensor
 from tests.integration.model_home import finished_run, make_home, prepared_examples
@@ -124,7 +126,7 @@ def test_what_does_not_beat_the_signals_is_not_promoted(world: World) -> None:
 
 
 def test_promotions_and_rollbacks_fail_no_request(world: World) -> None:
-    held_out = HeldOut(prompts=[PROMPT] * 4, recall=lambda lists: 0.3, signals=0.2)
+    held_out = HeldOut(prompts=[PROMPT] * 4, score=lambda lists: {gates.HELD_OUT: 0.3, SIGNALS: 0.2})
     releases = releases_below(world.home / "models")
     release_run(world.runs / "2", releases, held_out, now_ms=1, progress=lambda step: None, least_overlap=0.0)
     world.caller.wait_for(BASE[0])

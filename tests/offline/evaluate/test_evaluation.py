@@ -18,10 +18,7 @@ from offline.evaluate.policies import Completions, always, of_file, of_served
 from offline.evaluate.scores import by_policy, differences, policy_rows, score
 from offline.evaluate.table import groups, ranked, shown_differences, told, write_table
 from offline.evaluate.task import alive_at, refuse_training_readers
-from offline.experiments.runners import RunnerSettings
-from offline.simulate import SimulationSettings, write_simulation
 from offline.training.example_set import load_split
-from offline.training.preparation import PrepareSettings, prepare_examples
 from schemas.article import Article
 from schemas.clients.memory_models import MemoryCleaner, MemoryEmbedder, MemoryStudent
 from schemas.errors import UsageError
@@ -34,18 +31,6 @@ POSITIVES = frozenset({"a", "b"})
 
 def quiet(step: str) -> None:
     assert step
-
-
-@pytest.fixture(scope="module")
-def examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("evaluation")
-    write_simulation(
-        folder / "log", SimulationSettings(readers=120, articles=600, events_per_reader=25, days=6, gap=0.0)
-    )
-    prepare_examples(
-        folder / "log", folder / "examples", PrepareSettings(buckets=1), RunnerSettings(), lambda step, done, of: None
-    )
-    return folder / "examples"
 
 
 def signals_then_noise(readers: Sequence[HeldOutReader], samples: int, seed: int) -> Completions:

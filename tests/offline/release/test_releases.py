@@ -8,15 +8,18 @@ import msgspec
 import pytest
 
 from offline.release.releases import HeldOut, Release, read_release, release_run, released
+from offline.training import gates
 from offline.training.bases import load_base, save_model
-from offline.training.material import prompts_of
+from offline.training.material import SIGNALS, prompts_of
 from offline.training.pruning import prune_blocks
 from offline.training.tiny import write_tiny
 from schemas.errors import KeenstreamError, UsageError
 from tests.offline.release.finished import write_finished
 from tests.offline.training.world import readers, write_tokenizer
 
-HELD_OUT = HeldOut(prompts=prompts_of(readers(12)), recall=lambda lists: len(lists) / 100, signals=0.25)
+HELD_OUT = HeldOut(
+    prompts=prompts_of(readers(12)), score=lambda lists: {gates.HELD_OUT: len(lists) / 100, SIGNALS: 0.25}
+)
 
 
 @pytest.fixture(scope="module")

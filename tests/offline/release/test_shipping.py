@@ -17,9 +17,10 @@ from offline.release.served_code import ServedStudent
 from offline.release.shipped import BASE, NAME, SHIPPED, ShippedManifest, merge_shipped, read_shipped, weights_in
 from offline.release.shipping import EVALUATION, Shipping, check_bytes, ship_run
 from offline.release.student import HF_RECIPE, build_student
+from offline.training import gates
 from offline.training.bases import load_base, save_model
 from offline.training.manifest import RunManifest, write_run_manifest
-from offline.training.material import prompts_of
+from offline.training.material import SIGNALS, prompts_of
 from offline.training.pruning import prune_blocks
 from offline.training.run import MODEL
 from offline.training.student import INFLUENCE, PRUNED, Influence
@@ -31,7 +32,7 @@ from tests.offline.training.world import readers, write_tokenizer
 
 KEPT, WIDTH = [0, 1, 3], 16  # blocks, and the least side of every matrix: the greatest rank
 PROMPTS = prompts_of(readers(12))
-HELD_OUT = HeldOut(prompts=PROMPTS, recall=lambda lists: 0.3, signals=0.25)
+HELD_OUT = HeldOut(prompts=PROMPTS, score=lambda lists: {gates.HELD_OUT: 0.3, SIGNALS: 0.25})
 
 
 @pytest.fixture(scope="module")
@@ -223,7 +224,7 @@ def test_half_a_folder_is_refused(shipped: Path, tmp_path: Path) -> None:
 
 
 def test_a_model_that_earns_nothing_is_shipped_by_force_only(lora_run: Path, base: Path, tmp_path: Path) -> None:
-    poor = msgspec.structs.replace(HELD_OUT, signals=0.3)
+    poor = msgspec.structs.replace(HELD_OUT, score=lambda lists: {gates.HELD_OUT: 0.3, SIGNALS: 0.3})
     with pytest.raises(UsageError, match=r"version 1 finds 0\.300 .* it earns nothing"):
         ship(lora_run, base, tmp_path / "trained", poor, rank=2)
     assert list(tmp_path.iterdir()) == []
