@@ -56,6 +56,7 @@ def expected_clicks(
     most: int | None = None,
     places: Places | None = None,
     seed: int = 7,
+    tell: Callable[[str], None] = lambda sentence: None,
 ) -> list[Expected]:
     """Of the articles at `places` (default: all) for each of the first `most` rows (default: all), by the model of the
     half that the row's reader is not in; at least two rows. All rows teach.
@@ -69,7 +70,9 @@ def expected_clicks(
     dealt = [[row for row, own in zip(readers, halves, strict=True) if own == half] for half in (0, 1)]
     found: list[Expected] = [np.empty(0)] * len(readers[:most])
     for half in (0, 1):  # one after the other: a model holds the words of all readers
+        tell(f"click model {half + 1} of 2: learning from {len(dealt[half])} readers")
         model = _Model(news, dealt[half], dealt[1 - half], seed)
+        tell(f"click model {half + 1} of 2: judging {len(judged)} articles for {halves[:most].count(1 - half)} readers")
         for row, reader in enumerate(readers[:most]):
             if halves[row] != half:
                 found[row] = model.expected(reader, judged)

@@ -135,7 +135,7 @@ def _chosen(material: Material, settings: WarmStart, base: str, tell: Tell) -> l
     tell(f"choosing the best list of each of {len(told)} readers by the clicks of {len(material.training)}")
     parts: dict[str, float] = {}
     score = composite_of(material.rewards, {}, parts.__setitem__)
-    lists = choose_lists(material.training, material.news, score, settings.choice, texts, most=len(told))
+    lists = choose_lists(material.training, material.news, score, settings.choice, texts, most=len(told), tell=tell)
     for name, share in parts.items():
         if share and name.endswith(SHARE_ABSTAINED):
             tell(f"{name.removesuffix(SHARE_ABSTAINED)} abstained for {share:.0%} of the lists, which counts as 0")

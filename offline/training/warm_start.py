@@ -82,6 +82,7 @@ def choose_lists(
     samples: Sequence[Sequence[str]] | None = None,
     *,
     most: int | None = None,
+    tell: Callable[[str], None] = lambda sentence: None,
 ) -> list[Chosen]:
     """One list for each of the first `most` readers (default: all) that has a usable one; the others' clicks teach.
 
@@ -90,7 +91,7 @@ def choose_lists(
     if len(readers) < 2:
         raise UsageError("choosing lists needs the clicks of other readers: prepare examples of at least two readers")
     choosing, reporting = _halves(news)
-    expected, told = expected_clicks(readers, news, most=most, places=choosing.places), readers[:most]
+    expected, told = expected_clicks(readers, news, most=most, places=choosing.places, tell=tell), readers[:most]
     rows = zip(_named(told, expected, choosing), samples or [()] * len(told), strict=True)
     lists = [_proposed(named, texts) for named, texts in rows]
     scores = _scores(told, [[queries for _, queries in proposals] for proposals in lists], composite)
