@@ -38,6 +38,7 @@ BestOf = Annotated[list[str], typer.Option(help="NAME of a model that writes N l
 BestOfReaders = Annotated[
     int, typer.Option(min=0, help="Measure best-of-N on so many readers, chosen by hash; 0: all.")
 ]
+Readers = Annotated[int, typer.Option(min=0, help="At most so many held-out and validation readers; 0: all.")]
 Engine = Annotated[
     str, typer.Option(help="Of the checkpoints: transformers, or openvino, as they are served on a CPU.")
 ]
@@ -63,7 +64,7 @@ def evaluate(
     best_of: BestOf = [],  # noqa: B006
     best_of_readers: BestOfReaders = 0,
     seeds: Annotated[int, typer.Option(min=1, help="Repetitions of what is random.")] = 3,
-    readers: Annotated[int, typer.Option(min=0, help="At most so many held-out readers; 0: all.")] = 0,
+    readers: Readers = 0,
     fresh_days: Annotated[float, typer.Option(min=0.01, help="Articles older than this are not alive.")] = 3.0,
     sequences: Annotated[bool, typer.Option(help="--no-sequences leaves out SASRec and GRU4Rec.")] = True,
     articles: Articles = None,

@@ -66,7 +66,7 @@ def make_task(
     most_readers: int,
     best_of_readers: int = 0,
 ) -> Task:
-    """At most so many readers, 0 for all; UsageError when nothing could be found by anybody."""
+    """At most so many held-out and validation readers, 0 for all; UsageError when nothing could be found by anybody."""
     at_ms = held_out[0].at_ms
     pool = alive_at(load_articles(examples), at_ms, fresh_days)
     if not pool:
@@ -85,8 +85,8 @@ def make_task(
     texts = [embedded_text(article) for article in pool]
     asyncio.run(cache.add(texts))
     news = News(at_ms, pool, cache, ExactIndex(pool, cache.of(texts)), load_clicks(examples))
-    judged = readers[: most_readers or None]
-    return Task(news, judged, validation, len(held_out) - len(readers), chosen_by_hash(judged, best_of_readers))
+    judged, choosing = readers[: most_readers or None], validation[: most_readers or None]
+    return Task(news, judged, choosing, len(held_out) - len(readers), chosen_by_hash(judged, best_of_readers))
 
 
 def with_cleaner(task: Task, cleaner: Cleaner, *, latest: int) -> Task:

@@ -17,7 +17,7 @@ from offline.evaluate.plots import best_of_curves, write_plots
 from offline.evaluate.policies import Completions, always, of_file, of_served
 from offline.evaluate.scores import by_policy, differences, policy_rows, score
 from offline.evaluate.table import groups, ranked, shown_differences, told, write_table
-from offline.evaluate.task import alive_at, refuse_training_readers
+from offline.evaluate.task import alive_at, make_task, refuse_training_readers
 from offline.training.example_set import load_split
 from schemas.article import Article
 from schemas.clients.memory_models import MemoryCleaner, MemoryEmbedder, MemoryStudent
@@ -260,3 +260,10 @@ def test_only_signals_and_lists_choose_the_best(examples: Path) -> None:
     longest = {"length": lambda completions, **columns: [float(len(text)) for text in completions]}
     found = best_lists(texts, readers, longest)  # type: ignore[arg-type]
     assert {n: rows[0].queries[0].text for n, rows in found.items()} == {1: "one", 2: "one"}
+
+
+def test_few_readers_can_be_asked_for(examples: Path) -> None:
+    rows = load_split(examples, "held_out")
+    task = make_task(examples, rows, MemoryEmbedder(), fresh_days=3.0, most_readers=2)
+    assert len(task.readers) == 2
+    assert 0 < len(task.validation) <= 2
