@@ -27,15 +27,16 @@ class ModelPaths(msgspec.Struct, frozen=True, kw_only=True):
     repository: Path  # what Triton is started with
 
     @classmethod
-    def below(cls, home: Path) -> "ModelPaths":
-        models = home / "models"
+    def below(cls, home: Path, *, untrained: bool = False) -> "ModelPaths":
+        """`untrained`: of a student and a repository beside those that are served otherwise."""
+        models, apart = home / "models", "-untrained" if untrained else ""
         return cls(
             cache=home / "cache",
             student_hf=models / "student-hf",
-            student=models / "student",
+            student=models / f"student{apart}",
             embedder=models / "embedder",
             cleaner=models / "cleaner",
-            repository=models / "repository",
+            repository=models / f"repository{apart}",
         )
 
 
@@ -44,7 +45,15 @@ def build_models(home: Path, progress: Progress, *, shipped: Path | None = SHIPP
 
     `shipped` None: the student is the base with worked examples, whatever the repository ships.
     """
-    paths = ModelPaths.below(home)
+    return _build(ModelPaths.below(home), progress, shipped)
+
+
+def build_untrained(home: Path, progress: Progress) -> ModelPaths:
+    """The same with the base as student, beside what is served here otherwise."""
+    return _build(ModelPaths.below(home, untrained=True), progress, None)
+
+
+def _build(paths: ModelPaths, progress: Progress, shipped: Path | None) -> ModelPaths:
     for name, quiet in _QUIET.items():
         os.environ.setdefault(name, quiet)
     build_student(paths.student_hf, paths.student, paths.cache, progress, shipped=shipped)

