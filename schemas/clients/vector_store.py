@@ -1,7 +1,7 @@
 """The vector store's contract: articles by vector, and the queries that stand for each reader.
 
 `Store` is implemented by `milvus.MilvusStore` and by the in-memory twin `memory_store.MemoryStore`; one behaviour
-suite runs on both (`tests/contracts/test_vector_store.py`). Reads that are not `strong` may lag behind writes (about
+suite runs on both (`tests/contracts/test_*_store.py`). Reads that are not `strong` may lag behind writes (about
 0.2 s on Milvus); `strong` reads see every write that was answered and cost about that time.
 """
 

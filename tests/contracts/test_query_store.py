@@ -1,18 +1,12 @@
-"""One behaviour for the vector store in memory and on the real Milvus."""
+"""One behaviour for the readers' queries of the vector store in memory and on the real Milvus."""
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import numpy as np
 import pytest
-import pytest_asyncio
 
-from schemas.article import Article
-from schemas.candidates import Hit
 from schemas.clients.memory_store import MemoryStore
-from schemas.clients.milvus import MilvusStore
 from schemas.clients.vector_store import (
     MAX_FOUND,
     SIGNAL_SLOTS,
@@ -20,20 +14,12 @@ from schemas.clients.vector_store import (
     SlotWrite,
     Store,
     StoreCounts,
-    StoredArticle,
-    UserQuery,
     UserQueryHit,
     Vector,
-    Vectors,
-    signal_write,
     student_write,
 )
-from schemas.config import Milvus
-from schemas.errors import Unavailable
-from schemas.queries import QueryList
+from tests.contracts.stores import FOREVER, NOW, between, found_ids, query_list, rows, stored, vectors, writes
 
-NOW = 1_800_000_000_000
-FOREVER = 10**13
 PATIENCE = 600  # looks, a tenth of a second apart, at a store whose reads may be late
 STRANGE_IDS = [
     "o'neill",
@@ -48,174 +34,7 @@ STRANGE_IDS = [
     "a b",
 ]
 
-
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest_asyncio.fixture(
-    params=["memory", pytest.param("milvus", marks=pytest.mark.stack)], scope="module", loop_scope="module"
-)
-async def prepared(request: pytest.FixtureRequest) -> AsyncIterator[Store]:
-    if request.param == "memory":
-        yield MemoryStore()
-        return
-    milvus = MilvusStore(Milvus(uri=request.getfixturevalue("milvus")), prefix="contract_")
-    await milvus.prepare()
-    yield milvus
-    await milvus.drop()
-    await milvus.close()
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def store(prepared: Store) -> AsyncIterator[Store]:
-    yield prepared
-    await prepared.sweep(FOREVER + 1)
-
-
-def vectors(*directions: int) -> Vectors:
-    """Unit vectors along axes: equal axes have cosine 1, others 0."""
-    return np.eye(384, dtype=np.float32)[list(directions)]
-
-
-def between(first: int, second: int, cosine: float) -> Vector:
-    axes = vectors(first, second)
-    return np.asarray(cosine * axes[0] + (1 - cosine**2) ** 0.5 * axes[1], dtype=np.float32)
-
-
-def stored(
-    article_id: str, embedding: Vector, *, title: str = "A title", published_at: int = NOW, expires_at: int = FOREVER
-) -> StoredArticle:
-    article = Article(
-        article_id=article_id,
-        title=title,
-        url=f"https://news.example/{article_id}",
-        source="wire",
-        published_at=published_at,
-        expires_at=expires_at,
-    )
-    return StoredArticle(article=article, embed_model="axes", embedding=embedding)
-
-
-def query_list(user_id: str, *, queries: int = 2, signals: int = 3, expires_at: int = FOREVER) -> QueryList:
-    return QueryList(
-        user_id=user_id,
-        queries=tuple(f"query {n}" for n in range(queries)),
-        signals=tuple(f"signal {n}" for n in range(signals)),
-        source="student",
-        profile_fingerprint="f" * 32,
-        model="student",
-        model_version="1",
-        prompt_version="p1",
-        generated_at=NOW,
-        expires_at=expires_at,
-    )
-
-
-def writes(user_id: str, *, queries: int = 2, signals: int = 3, expires_at: int = FOREVER) -> list[SlotWrite]:
-    written = query_list(user_id, queries=queries, signals=signals, expires_at=expires_at)
-    return [
-        student_write(written, vectors(*range(queries))),
-        signal_write(written, vectors(*range(10, 10 + signals))),
-    ]
-
-
-async def rows(store: Store, user_id: str, *, now_ms: int = NOW) -> tuple[UserQuery, ...]:
-    return await store.user_queries(user_id, now_ms=now_ms, strong=True)
-
-
-async def found_ids(store: Store, embedding: Vector, *, limit: int = 10, now_ms: int = NOW) -> list[str]:
-    hits = await store.search_articles(embedding[np.newaxis], limit=limit, now_ms=now_ms, strong=True)
-    return [hit.article_id for hit in hits[0]]
-
-
-async def test_search_answers_each_vector_best_first(store: Store) -> None:
-    await store.upsert_articles([stored("near", between(0, 1, 0.9)), stored("nearer", between(0, 1, 0.99))])
-    first, second = await store.search_articles(vectors(0, 1), limit=2, now_ms=NOW, strong=True)
-    assert [hit.article_id for hit in first] == ["nearer", "near"]
-    assert [hit.article_id for hit in second] == ["near", "nearer"]
-    assert [hit.similarity for hit in first] == pytest.approx([0.99, 0.9], abs=1e-3)
-    assert (first[0].title, first[0].url) == ("A title", "https://news.example/nearer")
-    assert first[0].published_at == NOW
-
-
-async def test_search_keeps_to_the_limit(store: Store) -> None:
-    await store.upsert_articles([stored(f"a{n}", between(0, n + 1, 0.5)) for n in range(8)])
-    assert len(await found_ids(store, vectors(0)[0], limit=5)) == 5
-
-
-async def test_an_empty_store_finds_nothing(store: Store) -> None:
-    assert await store.search_articles(vectors(0, 1), limit=3, now_ms=NOW, strong=True) == [[], []]
-    assert await store.newest_articles(limit=3, now_ms=NOW) == []
-    assert await store.count() == StoreCounts(articles=0, user_queries=0)
-
-
-async def test_no_vectors_no_answers(store: Store) -> None:
-    assert await store.search_articles(vectors(), limit=3, now_ms=NOW) == []
-
-
-async def test_a_later_upsert_replaces_the_article(store: Store) -> None:
-    await store.upsert_articles([stored("a", vectors(0)[0], title="Old")])
-    await store.upsert_articles([stored("a", vectors(1)[0], title="New")])
-    hits = await store.search_articles(vectors(0), limit=5, now_ms=NOW, strong=True)
-    assert [(hit.title, round(hit.similarity)) for hit in hits[0]] == [("New", 0)]
-    assert (await store.count()).articles == 1
-
-
-async def test_of_equal_ids_in_one_upsert_the_last_wins(store: Store) -> None:
-    await store.upsert_articles([stored("a", vectors(0)[0], title="First"), stored("a", vectors(0)[0], title="Last")])
-    hits = await store.search_articles(vectors(0), limit=5, now_ms=NOW, strong=True)
-    assert [hit.title for hit in hits[0]] == ["Last"]
-
-
-async def test_an_expired_article_is_not_found(store: Store) -> None:
-    await store.upsert_articles([stored("old", vectors(0)[0], expires_at=NOW), stored("new", vectors(0)[0])])
-    assert await found_ids(store, vectors(0)[0]) == ["new"]
-    assert await found_ids(store, vectors(0)[0], now_ms=NOW - 1) in (["old", "new"], ["new", "old"])
-    assert [hit.article_id for hit in await eventually_newest(store, 1)] == ["new"]
-
-
-async def test_deleted_articles_are_gone(store: Store) -> None:
-    await store.upsert_articles([stored(name, vectors(0)[0]) for name in ["keep", *STRANGE_IDS]])
-    await store.delete_articles([*STRANGE_IDS, "never there"])
-    assert await found_ids(store, vectors(0)[0], limit=20) == ["keep"]
-
-
-async def test_newest_articles_come_latest_first_and_none_from_the_future(store: Store) -> None:
-    days = [0, 40, 2, 1, -1]
-    await store.upsert_articles(
-        [stored(f"{day} days old", vectors(day + 1)[0], published_at=NOW - day * 86_400_000) for day in days]
-    )
-    newest = await eventually_newest(store, 4)
-    assert [hit.article_id for hit in newest] == ["0 days old", "1 days old", "2 days old", "40 days old"]
-    assert [hit.article_id for hit in await store.newest_articles(limit=2, now_ms=NOW)] == ["0 days old", "1 days old"]
-
-
-async def eventually_newest(store: Store, count: int) -> list[Hit]:
-    for _ in range(PATIENCE):
-        newest = await store.newest_articles(limit=10, now_ms=NOW)
-        if len(newest) == count:
-            return newest
-        await asyncio.sleep(0.1)
-    raise AssertionError(f"{count} articles expected, {len(newest)} seen")
-
-
-async def test_stories_are_found_by_their_title_key(store: Store) -> None:
-    await store.upsert_articles(
-        [
-            stored("a", vectors(0)[0], title='"Big" — News!', published_at=5),
-            stored("b", vectors(1)[0], title="Other news"),
-            stored("c", vectors(2)[0], title="Big news", expires_at=NOW),
-        ]
-    )
-    stories = await store.stories_titled(["big news", "o'neill \\"], now_ms=NOW)
-    assert [(story.article_id, story.published_at) for story in stories] == [("a", 5)]
-
-
-async def test_similar_stories_carry_their_similarity(store: Store) -> None:
-    await store.upsert_articles([stored("a", between(0, 1, 0.97), published_at=7)])
-    (similar,) = (await store.find_similar(vectors(0), limit=3, now_ms=NOW))[0]
-    assert (similar.story.article_id, similar.story.published_at) == ("a", 7)
-    assert similar.similarity == pytest.approx(0.97, abs=1e-3)
 
 
 async def test_a_readers_rows_come_back_whole_and_in_order(store: Store) -> None:
@@ -294,16 +113,6 @@ async def test_each_vector_finds_its_own_readers_and_none_finds_an_expired_list(
 async def test_the_largest_answer_is_taken(store: Store) -> None:
     await store.write_user_queries([one_query("ann", vectors(0)[0])])
     await found_queries(store, vectors(0)[0], "ann", limit=MAX_FOUND)
-
-
-async def test_the_vectors_of_stored_articles_are_read_by_id(store: Store) -> None:
-    await store.upsert_articles(
-        [stored(name, between(0, 1, 0.6)) for name in STRANGE_IDS] + [stored("old", vectors(2)[0], expires_at=NOW)]
-    )
-    found = await store.article_vectors([*STRANGE_IDS, "old", "never there"], now_ms=NOW, strong=True)
-    assert set(found) == set(STRANGE_IDS)
-    assert np.allclose(found["a#1"], between(0, 1, 0.6), atol=1e-6)
-    assert await store.article_vectors([], now_ms=NOW) == {}
 
 
 async def test_a_shorter_list_leaves_no_old_query_behind(store: Store) -> None:
@@ -396,27 +205,6 @@ async def test_a_write_becomes_visible_without_strong_reads(store: Store) -> Non
         await asyncio.sleep(0.02)
 
 
-async def test_wrong_dimensions_are_named(store: Store) -> None:
-    with pytest.raises(ValueError, match=r"\(1, 3\)"):
-        await store.search_articles(np.ones((1, 3), dtype=np.float32), limit=1, now_ms=NOW)
-
-
-async def test_an_article_without_expiry_is_refused(store: Store) -> None:
-    row = stored("a", vectors(0)[0])
-    article = Article(article_id="a", title="t", url="", source="s", published_at=1)
-    with pytest.raises(ValueError, match="expires_at"):
-        await store.upsert_articles([StoredArticle(article=article, embed_model="axes", embedding=row.embedding)])
-
-
-async def test_the_store_says_that_it_is_there(store: Store) -> None:
-    await store.check()
-
-
-async def test_a_large_write_is_split(store: Store) -> None:
-    await store.upsert_articles([stored(f"a{n}", between(0, 1 + n % 300, 0.3)) for n in range(1_201)])
-    assert (await store.count()).articles == 1_201
-
-
 async def test_the_twin_can_lag_as_milvus_does() -> None:
     now = [0]
     lagging = MemoryStore(clock=lambda: now[0], staleness_ms=200)
@@ -425,10 +213,3 @@ async def test_the_twin_can_lag_as_milvus_does() -> None:
     assert len(await lagging.user_queries("ann", now_ms=NOW, strong=True)) == 5
     now[0] = 200
     assert len(await lagging.user_queries("ann", now_ms=NOW)) == 5
-
-
-async def test_an_absent_milvus_is_unavailable_and_says_how_to_start_it(tmp_path: Path) -> None:
-    absent = MilvusStore(Milvus(uri="http://127.0.0.1:1", timeout_seconds=0.5))
-    with pytest.raises(Unavailable, match="keenstream stack up"):
-        await absent.check()
-    await absent.close()
