@@ -74,7 +74,7 @@ def expected_clicks(
         tell(f"click model {half + 1} of 2: learning from {len(dealt[half])} readers")
         model = _Model(news, dealt[half], dealt[1 - half], seed)
         tell(f"click model {half + 1} of 2: judging {len(judged)} articles for {halves[:most].count(1 - half)} readers")
-        with threadpool_limits(1):  # a second thread spins between products this small: half of the time was the system's
+        with threadpool_limits(1):  # between products this small a second thread spins: half of the time was lost
             for row, reader in enumerate(readers[:most]):
                 if halves[row] != half:
                     found[row] = model.expected(reader, judged)

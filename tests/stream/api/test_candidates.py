@@ -54,9 +54,20 @@ async def test_signals_alone_are_marked_as_such(news: World) -> None:
     assert (await ask(news)).json()["source"] == "signals"
 
 
-async def test_weights_come_from_the_settings(news: World) -> None:
-    await news.write_list("ann", queries=("rain floods",), signals=("cup final",))
-    assert (await ids(news, k=4))[0] == "cup"  # a signal weighs twice as much by default
+class TestWeights:
+    """They come from the settings."""
+
+    @pytest.fixture(params=[("student_weight", "rain"), ("signal_weight", "cup")], ids=lambda param: param[0])
+    def heavier(self, request: pytest.FixtureRequest) -> tuple[str, str]:
+        return request.param  # type: ignore[no-any-return]
+
+    @pytest.fixture
+    def settings(self, heavier: tuple[str, str]) -> Api:
+        return msgspec.structs.replace(Api(), **{heavier[0]: 2.0})
+
+    async def test_what_weighs_more_comes_first(self, news: World, heavier: tuple[str, str]) -> None:
+        await news.write_list("ann", queries=("rain floods",), signals=("cup final",))
+        assert (await ids(news, k=4))[0] == heavier[1]
 
 
 async def test_what_the_reader_clicked_and_what_is_excluded_stays_out(news: World) -> None:

@@ -64,8 +64,9 @@ class TestWithoutAnExperiment:
 
     async def test_a_signal_has_a_slot_of_its_own(self, news: World) -> None:
         await news.write_list("ann", queries=("rain spain",), signals=("cup final",))
-        await ask(news, "ann", k=1)
-        assert [(row.source, row.query_slot) for row in await logged(news)] == [("signals", 5)]
+        await ask(news, "ann", k=4)
+        slots = {row.article_id: (row.source, row.query_slot) for row in await logged(news)}
+        assert (slots["rain"], slots["cup"]) == (("student", 0), ("signals", 5))
 
     async def test_exclusive_is_what_one_source_alone_has_found(self, news: World) -> None:
         await news.write_list("ann", queries=("cup final",))
