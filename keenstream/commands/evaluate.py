@@ -39,6 +39,9 @@ BestOfReaders = Annotated[
     int, typer.Option(min=0, help="Measure best-of-N on so many readers, chosen by hash; 0: all.")
 ]
 Readers = Annotated[int, typer.Option(min=0, help="At most so many held-out and validation readers; 0: all.")]
+LaterNews = Annotated[
+    bool, typer.Option("--later-news", help="Also search what is published in the days whose clicks count.")
+]
 Engine = Annotated[
     str, typer.Option(help="Of the checkpoints: transformers, or openvino, as they are served on a CPU.")
 ]
@@ -66,6 +69,7 @@ def evaluate(
     seeds: Annotated[int, typer.Option(min=1, help="Repetitions of what is random.")] = 3,
     readers: Readers = 0,
     fresh_days: Annotated[float, typer.Option(min=0.01, help="Articles older than this are not alive.")] = 3.0,
+    later_news: LaterNews = False,
     sequences: Annotated[bool, typer.Option(help="--no-sequences leaves out SASRec and GRU4Rec.")] = True,
     articles: Articles = None,
     gap: Annotated[float, typer.Option(min=0, max=1, help="Of the simulated world.")] = 0.5,
@@ -99,6 +103,7 @@ def evaluate(
     config, paths = resolve_config(), ModelPaths.below(state_folder())
     settings = EvaluationSettings(
         fresh_days=fresh_days,
+        later_news=later_news,
         most_readers=readers,
         seeds=tuple(range(1, seeds + 1)),
         samples=samples,

@@ -3,7 +3,8 @@
 - Readers: those of the examples' held-out split with something to find; training readers are refused.
 - Moment: the examples' last one, t. Profiles hold events up to t, with the stream's cleaning by rules; policies named
   "cleaned" read them as the served cleaner leaves them.
-- Candidate pool: articles alive at t: published in the `fresh_days` before t and not expired.
+- Candidate pool: articles alive at t: published in the `fresh_days` before t and not expired; with `later_news` also
+  those published in the window, which then are positives too.
 - Positives: articles of the pool that the reader clicked in the window after t and not before (several for each).
 - What a reader has clicked before is in no ranking. Readers without positives are left out and counted.
 - Recall@K = found / positives; NDCG@K with the ideal of min(K, positives); MRR over the first 50 places.
@@ -46,6 +47,7 @@ Models = Mapping[str, Sequence[OpenPolicy]]  # by name: one for each training
 
 class EvaluationSettings(msgspec.Struct, frozen=True, kw_only=True):
     fresh_days: float = 3.0
+    later_news: bool = False  # in the pool, too: what is published in the window
     most_readers: int = 0  # 0: all
     seeds: tuple[int, ...] = (1, 2, 3)
     samples: int = 1  # lists of each reader of a model that can write them; the first is greedy
@@ -77,6 +79,7 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     differences: tuple[Difference, ...]
     best_sequence: str = ""  # "" without sequence models
     best_of_readers: int = 0
+    later_news: bool = False  # in the pool, too
     cleaner: str = ""  # version of its weights; "" without one
     dropped: float = 0.0  # by it: share of the pages and searches
     repeats: dict[str, tuple[float, ...]] = {}  # Recall@10 of each training, or seed, where there are several
@@ -103,6 +106,7 @@ def evaluate(
         fresh_days=settings.fresh_days,
         most_readers=settings.most_readers,
         best_of_readers=settings.best_of_readers,
+        later_news=settings.later_news,
     )
     task = with_cleaner(task, cleaner, latest=settings.cleaner_signals) if cleaner else task
     judge = Judge(task=task, embedder=embedder, api=settings.api, runner=settings.runner, step=step)
@@ -132,6 +136,7 @@ def evaluate(
         differences=tuple(_differences(judged.scores, names, list(models), best, seed)),
         best_sequence=sequence,
         best_of_readers=len(task.best_of),
+        later_news=settings.later_news,
         cleaner=task.cleaner,
         dropped=task.dropped,
         repeats=judged.repeats,

@@ -51,11 +51,15 @@ def told(evaluation: Evaluation) -> str:
     fused = f"; weights of lists beside baselines: {weights}" if weights else ""
     return (
         f"{evaluation.readers:,} held-out readers with {evaluation.positives_per_reader} positives each "
-        f"({evaluation.without_positives:,} had nothing to find), {evaluation.pool:,} articles alive at "
+        f"({evaluation.without_positives:,} had nothing to find), {evaluation.pool:,} articles {_alive(evaluation)} "
         f"{moment:%Y-%m-%d %H:%M} UTC, {_seeds(evaluation)}; means with half of their 95 % intervals. "
         f"Best baseline, chosen on validation readers: {evaluation.best_baseline}{fused}"
         f"{'; '.join(['', *_asides(evaluation)])}."
     )
+
+
+def _alive(evaluation: Evaluation) -> str:
+    return "alive or published in the window from" if evaluation.later_news else "alive at"
 
 
 def _asides(evaluation: Evaluation) -> list[str]:

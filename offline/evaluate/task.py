@@ -65,10 +65,17 @@ def make_task(
     fresh_days: float,
     most_readers: int,
     best_of_readers: int = 0,
+    later_news: bool = False,
 ) -> Task:
-    """At most so many held-out and validation readers, 0 for all; UsageError when nothing could be found by anybody."""
+    """At most so many held-out and validation readers, 0 for all; UsageError when nothing could be found by anybody.
+
+    `later_news`: what is published in the window of the positives can be found too, by lists that were written before.
+    """
     at_ms = held_out[0].at_ms
-    pool = alive_at(load_articles(examples), at_ms, fresh_days)
+    articles = load_articles(examples)
+    pool = alive_at(articles, at_ms, fresh_days)
+    if later_news:
+        pool += [article for article in articles if at_ms < article.published_at <= held_out[0].until_ms]
     if not pool:
         raise UsageError(
             f"no article is alive at the moment of the examples: raise --fresh-days ({fresh_days}), or prepare them "

@@ -267,3 +267,16 @@ def test_few_readers_can_be_asked_for(examples: Path) -> None:
     task = make_task(examples, rows, MemoryEmbedder(), fresh_days=3.0, most_readers=2)
     assert len(task.readers) == 2
     assert 0 < len(task.validation) <= 2
+
+
+def test_news_of_the_window_can_be_in_the_pool(examples: Path) -> None:
+    rows = load_split(examples, "held_out")
+    tasks = [
+        make_task(examples, rows, MemoryEmbedder(), fresh_days=3.0, most_readers=0, later_news=later)
+        for later in (False, True)
+    ]
+    alive, both = ({article.article_id for article in task.news.pool} for task in tasks)
+    assert alive < both
+    first, until_ms = rows[0].at_ms, rows[0].until_ms
+    assert all(first < row.published_at <= until_ms for row in tasks[1].news.pool if row.article_id not in alive)
+    assert tasks[1].without_positives < tasks[0].without_positives
