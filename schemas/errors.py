@@ -49,5 +49,9 @@ class Unavailable(RetryableError):
     """The part does not answer."""
 
 
+class PartitionsMoved(Unavailable):
+    """Another worker holds them by now; nothing was written."""
+
+
 class Overloaded(RetryableError):
     """The part answers that its queue is full or the deadline passed."""

@@ -18,6 +18,7 @@ from schemas.errors import UsageError
 if TYPE_CHECKING:
     from offline.evaluate.evaluation import Evaluation, Models
     from offline.evaluate.policies import OpenPolicy
+    from offline.release.models import ModelPaths
     from schemas.clients.models import Cleaner
     from schemas.config import Config
     from schemas.prompt import PromptVersion
@@ -88,8 +89,7 @@ def evaluate(
     """Recall, NDCG and MRR of models' lists beside popularity, BM25, the reader's own signals, sequence models, ...
 
     Example: `keenstream evaluate examples --model student=runs/student --engine openvino --samples 8 --out report`.
-    Models named prompt-only, teacher, student, student-supervised, student-none, teacher-without-REWARD and student-X
-    are compared as the paper compares them.
+    Models named prompt-only, teacher, student, student-none, teacher-without-REWARD, ... are compared as in the paper.
     """
     from keenstream.settings import resolve_config
     from keenstream.stack.folders import state_folder
@@ -116,18 +116,17 @@ def evaluate(
         runner=RunnerSettings(runner=runner, workers=workers, options=tuple(beam)),
     )
     models = _grouped(_checkpoints(model, device, engine, keep) + _served_models(served) + _written(lists))
-    embedder, judging = LocalEmbedder(paths.embedder), _cleaner(paths.cleaner if cleaner else None)
     with _examples(examples, config, articles, gap, simulated, seed) as folder, step_progress("evaluating") as step:
-        evaluation = run(folder, models, embedder, settings, step, judging)
+        evaluation = run(folder, models, LocalEmbedder(paths.embedder), settings, step, _cleaner(paths, cleaner))
     _tell(evaluation, out, as_json)
 
 
-def _cleaner(folder: Path | None) -> "Cleaner | None":
-    if folder is None:
+def _cleaner(paths: "ModelPaths", wanted: bool) -> "Cleaner | None":
+    if not wanted:
         return None
     from offline.evaluate.local_cleaner import LocalCleaner
 
-    return LocalCleaner(folder)
+    return LocalCleaner(paths.cleaner)
 
 
 def _tell(evaluation: "Evaluation", out: Path | None, as_json: bool) -> None:

@@ -13,7 +13,7 @@ from schemas.cleaning import Dropped, clean_event
 from schemas.codec import Codec
 from schemas.codecs import JSON_CODECS, Codecs
 from schemas.config import Config, Refresh
-from schemas.errors import InvalidRecord, KeenstreamError, RetryableError, WithoutConsent
+from schemas.errors import InvalidRecord, KeenstreamError, PartitionsMoved, RetryableError, WithoutConsent
 from schemas.event import Event, check_time
 from schemas.names import Topic
 from schemas.profile import UserProfile, fingerprint, latest_signals, signal_count
@@ -61,6 +61,10 @@ class RowsNotStored(KeenstreamError):
     """The table may be ahead of its changelog; a restart restores what the broker has and reads the events again."""
 
 
+class RowsMoved(RowsNotStored):
+    """Another worker holds their partitions by now, and the table is as it was."""
+
+
 class ProfileFolder:
     """One worker's fold. `process` and `refresh_due` exclude each other, as both read and write rows."""
 
@@ -96,10 +100,11 @@ class ProfileFolder:
             keys = [key for key in self._pending.due(now_ms) if assigned(key[0])]
             try:
                 await self._request_and_write({key: self._stored(key) for key in keys}, now_ms)
-            except RetryableError:
+            except (RetryableError, RowsMoved) as error:
                 for key in keys:
                     self._pending.note(key, now_ms)
-                raise
+                if not isinstance(error, RowsMoved):  # else whoever holds them now asks too, which changes nothing
+                    raise
         monitoring.REFRESHES_WAITING.set(len(self._pending))
 
     def recover(self, partition: int, rows: Mapping[bytes, bytes]) -> None:
@@ -214,6 +219,8 @@ class ProfileFolder:
             by_partition.setdefault(partition, {})[user] = encode_record(record)
         try:
             await self._table.write(by_partition)
+        except PartitionsMoved as error:
+            raise RowsMoved(str(error)) from error
         except RetryableError as error:
             raise RowsNotStored(str(error)) from error
 

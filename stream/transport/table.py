@@ -14,7 +14,7 @@ from aiokafka.errors import KafkaError
 from faust.stores.base import Store
 from faust.types.tuples import TP
 
-from schemas.errors import Unavailable, UsageError
+from schemas.errors import PartitionsMoved, Unavailable, UsageError
 
 Rows = Mapping[bytes, bytes | None]  # None deletes the row
 
@@ -147,7 +147,7 @@ class StateTable(faust.Table):  # type: ignore[misc]  # faust is untyped here
         topic = self.changelog_topic_name
         held = {tp.partition for tp in self.app.consumer.assignment() if tp.topic == topic}
         if lost := set(partitions) - held:
-            raise Unavailable(f"{topic}: partitions {sorted(lost)} belong to another worker now; this one starts again")
+            raise PartitionsMoved(f"{topic}: partitions {sorted(lost)} belong to another worker now")
 
     def partition_for_key(self, key: Any) -> int:
         raise UsageError("write rows with `await table.write({partition: {key: value}})`")

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from schemas.errors import Unavailable
+from schemas.errors import PartitionsMoved, Unavailable
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -20,12 +20,12 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MemoryTable:
-    """The profile table in memory; `failures` makes the next writes raise."""
+    """The profile table in memory; `failures` makes the next writes raise, `moved` as if partitions were another's."""
 
     def __init__(self) -> None:
         self.rows: dict[bytes, bytes] = {}
         self.writes = 0
-        self.failures = 0
+        self.failures = self.moved = 0
 
     def row(self, partition: int, key: bytes) -> bytes | None:
         return self.rows.get(key)
@@ -34,6 +34,9 @@ class MemoryTable:
         if self.failures:
             self.failures -= 1
             raise Unavailable("Kafka does not answer")
+        if self.moved:
+            self.moved -= 1
+            raise PartitionsMoved("partitions [0] belong to another worker now")
         for changed in rows.values():
             self.writes += len(changed)
             self.rows.update(changed)

@@ -148,3 +148,17 @@ async def test_rows_that_are_not_stored_end_the_worker(world: World) -> None:
     world.table.failures = 1
     with pytest.raises(RowsNotStored):
         await world.folder.process([record(event(1))])
+
+
+async def test_partitions_that_moved_end_a_fold_but_not_the_requests_that_time_makes_due(world: World) -> None:
+    await world.folder.process([record(event(1)), record(event(2))])
+    world.now += 60_000
+    await world.folder.process([record(event(3))])
+    world.now += 600_000
+    world.table.moved = 1
+    await world.folder.refresh_due(lambda _: True)  # a worker that has just joined holds them
+    await world.folder.refresh_due(lambda _: True)
+    assert len(world.sent(Topic.QUERY_REQUESTS)) == 3  # asked again once they are back: the fingerprint is the same
+    world.table.moved = 1
+    with pytest.raises(RowsNotStored):
+        await world.folder.process([record(event(4))])
