@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from offline.evaluate.answers import fused_answers, of_lists
+from offline.evaluate.answers import Answer, WeightedQuery, of_lists
 from offline.evaluate.baselines import own_signals
 from offline.evaluate.judge import Judge
 from offline.evaluate.policy_names import STORED_SIGNALS
@@ -31,11 +31,18 @@ def held_out_of(
     users = [reader.user_id for reader in task.readers]
 
     def score(lists: Sequence[Sequence[str]]) -> dict[str, float]:
-        written = {answer.user_id: answer for answer in of_lists(dict(zip(users, lists, strict=True)))}
-        beside = fused_answers(written, own, api.student_weight / api.signal_weight)
-        answers = {HELD_OUT: list(written.values()), BESIDE_SIGNALS: beside, SIGNALS: list(own.values())}
+        written = of_lists(dict(zip(users, lists, strict=True)))
+        beside = [_beside(answer, own[answer.user_id], api) for answer in written]
+        answers = {HELD_OUT: written, BESIDE_SIGNALS: beside, SIGNALS: list(own.values())}
         judged = judge.judge(task.readers, {name: [rows] for name, rows in answers.items()})
         return {name: judged.mean(name) for name in answers}
 
     prompts = [render_prompt(reader.profile, BARE) for reader in task.readers]
     return HeldOut(prompts=prompts, score=score, compared=compared)
+
+
+def _beside(lists: Answer, signals: Answer, api: Api) -> Answer:
+    """Both, as the API weighs them."""
+    weighted = ((lists.queries, api.student_weight), (signals.queries, api.signal_weight))
+    queries = tuple(WeightedQuery(query.text, weight) for queries, weight in weighted for query in queries if weight)
+    return Answer(user_id=lists.user_id, queries=queries)

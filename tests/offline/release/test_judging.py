@@ -10,9 +10,11 @@ from offline.training.material import SIGNALS
 from schemas.clients.memory_models import MemoryEmbedder
 from schemas.config import Api
 
+SETTINGS = Api()
 
-def judged(examples: Path, **settings: int) -> HeldOut:
-    return held_out_of(examples, MemoryEmbedder(), Api(), lambda step: None, most=1_000, **settings)
+
+def judged(examples: Path, api: Api = SETTINGS, **settings: int) -> HeldOut:
+    return held_out_of(examples, MemoryEmbedder(), api, lambda step: None, most=1_000, **settings)
 
 
 def test_signals_are_judged_as_evaluate_judges_them(examples: Path) -> None:
@@ -39,3 +41,9 @@ def test_lists_are_judged_alone_and_beside_the_signals(examples: Path) -> None:
     assert scores.keys() == {gates.HELD_OUT, BESIDE_SIGNALS, SIGNALS}
     assert 0 < scores[gates.HELD_OUT] != scores[SIGNALS]
     assert scores[BESIDE_SIGNALS] != scores[SIGNALS]
+
+
+def test_lists_that_weigh_nothing_are_not_served(examples: Path) -> None:
+    held_out = judged(examples, Api(student_weight=0.0))
+    scores = held_out.score([(prompt.splitlines()[-2],) for prompt in held_out.prompts])
+    assert scores[BESIDE_SIGNALS] == scores[SIGNALS] != scores[gates.HELD_OUT]
