@@ -89,7 +89,7 @@ def evaluate(
     """Recall, NDCG and MRR of models' lists beside popularity, BM25, the reader's own signals, sequence models, ...
 
     Example: `keenstream evaluate examples --model student=runs/student --engine openvino --samples 8 --out report`.
-    Models named prompt-only, teacher, student, student-none, teacher-without-REWARD, ... are compared as in the paper.
+    Models named prompt-only, teacher(-without-REWARD), student(-supervised, -none, -X) are compared as in the paper.
     """
     from keenstream.settings import resolve_config
     from keenstream.stack.folders import state_folder

@@ -17,6 +17,19 @@ from schemas.queries import QueryList
 
 NOW = 1_800_000_000_000
 FOREVER = 10**13
+PATIENCE = 600  # looks, a tenth of a second apart, at a store whose reads may be late
+STRANGE_IDS = [
+    "o'neill",
+    'say "hi"',
+    "back\\slash",
+    "\\",
+    "a#1",
+    "日本😀",
+    "100%_like",
+    "' or 1==1 or id=='",
+    "{}",
+    "a b",
+]
 
 
 def vectors(*directions: int) -> Vectors:

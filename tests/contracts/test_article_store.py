@@ -16,21 +16,7 @@ from schemas.clients.vector_store import (
 )
 from schemas.config import Milvus
 from schemas.errors import Unavailable
-from tests.contracts.stores import NOW, between, found_ids, stored, vectors
-
-PATIENCE = 600  # looks, a tenth of a second apart, at a store whose reads may be late
-STRANGE_IDS = [
-    "o'neill",
-    'say "hi"',
-    "back\\slash",
-    "\\",
-    "a#1",
-    "日本😀",
-    "100%_like",
-    "' or 1==1 or id=='",
-    "{}",
-    "a b",
-]
+from tests.contracts.stores import NOW, PATIENCE, STRANGE_IDS, between, found_ids, stored, vectors
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -18,21 +18,19 @@ from schemas.clients.vector_store import (
     Vector,
     student_write,
 )
-from tests.contracts.stores import FOREVER, NOW, between, found_ids, query_list, rows, stored, vectors, writes
-
-PATIENCE = 600  # looks, a tenth of a second apart, at a store whose reads may be late
-STRANGE_IDS = [
-    "o'neill",
-    'say "hi"',
-    "back\\slash",
-    "\\",
-    "a#1",
-    "日本😀",
-    "100%_like",
-    "' or 1==1 or id=='",
-    "{}",
-    "a b",
-]
+from tests.contracts.stores import (
+    FOREVER,
+    NOW,
+    PATIENCE,
+    STRANGE_IDS,
+    between,
+    found_ids,
+    query_list,
+    rows,
+    stored,
+    vectors,
+    writes,
+)
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
