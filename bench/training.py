@@ -186,12 +186,14 @@ def arm_specs(scratch: Path, examples: Path, size: Size, device: str) -> list[Ar
 
 
 def write_models(folder: Path, base: str, size: Size) -> tuple[Path, Path]:
-    """The base, and its first blocks as a student: which ones does not change the time.
+    """The base's first blocks as a teacher, fewer as a student: which ones does not change the time.
 
     Both say of themselves that a list may not end before the longest allowed: so all arms write the same number of
     tokens, whatever they have learnt, and no trainer is told anything that a run would not tell it.
     """
     loaded = load_base(base)
+    if size.layers:
+        loaded = loaded._replace(model=prune_blocks(loaded.model, range(size.layers)))
     loaded.model.generation_config.min_new_tokens = size.teacher.max_new_tokens
     save_model(loaded, folder / "teacher")
     blocks = range(size.student.layers)

@@ -21,6 +21,9 @@ Out = Annotated[Path, typer.Option("--out", help="Folder of the run; repeating t
 SizeOption = Annotated[str, typer.Option("--size", help="tiny | laptop | cluster")]
 Device = Annotated[str, typer.Option(help="cpu | cuda")]
 Base = Annotated[str, typer.Option("--base", help="Model to start from: a folder or a name; default: the size's own.")]
+Layers = Annotated[
+    int | None, typer.Option(min=1, help="Blocks kept of the base; default: the size's, and all of a --base.")
+]
 Steps = Annotated[int | None, typer.Option(min=1, help="Steps of the last stage, instead of the size's.")]
 Readers = Annotated[int | None, typer.Option(min=2, help="Train on the first so many examples only.")]
 Seed = Annotated[int | None, typer.Option(help="Of everything random in the run: another training of the same.")]
@@ -43,7 +46,7 @@ def warm_start(
     size: SizeOption = "laptop",
     device: Device = "cpu",
     base: Base = "",
-    layers: Annotated[int | None, typer.Option(min=1, help="Blocks kept of the base; default: all.")] = None,
+    layers: Layers = None,
     learning_rate: Annotated[
         float | None, typer.Option(min=0, help="Instead of the size's: few blocks bear more.")
     ] = None,
@@ -55,14 +58,13 @@ def warm_start(
 ) -> None:
     """Fine-tune a model on the best lists for the training readers: what a teacher starts from.
 
-    With `--layers`, a small model that learns them without a teacher, where one cannot be trained: it can be released
-    and shipped as a student can.
+    It can be released and shipped by itself, as a student can.
 
     Example: `keenstream train warm-start examples --out runs/warm --size tiny`
     """
     common = {"size": size, "device": device, "base": base, "steps": steps, "readers": readers, "seed": seed}
     own = {"kind": "warm-start", "layers": layers, "learning_rate": learning_rate}
-    _train({**own, **common}, examples, out, minutes, as_json)
+    _train(own | common, examples, out, minutes, as_json)
 
 
 def teacher(
@@ -71,6 +73,7 @@ def teacher(
     size: SizeOption = "laptop",
     device: Device = "cpu",
     base: Base = "",
+    layers: Layers = None,
     warm: Annotated[bool, typer.Option("--warm-start/--no-warm-start", help="First on chosen lists.")] = True,
     steps: Steps = None,
     readers: Readers = None,
@@ -98,7 +101,8 @@ def teacher(
         "judge_model": judge_model,
         "judge_timeout": judge_timeout,
     }
-    _train({"kind": "teacher", "warm_start": warm, **common, **rewards, **judges}, examples, out, minutes, as_json)
+    own = {"kind": "teacher", "warm_start": warm, "layers": layers}
+    _train(own | common | rewards | judges, examples, out, minutes, as_json)
 
 
 def student(

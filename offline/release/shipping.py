@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -18,8 +19,8 @@ from offline.release.student import Progress, convert
 from offline.training.bases import load_base
 from offline.training.greedy import ListWriter
 from offline.training.manifest import RunManifest, finished_run
+from offline.training.pruning import blocks_of
 from offline.training.run import MODEL
-from offline.training.student import INFLUENCE, PRUNED, Influence
 from offline.training.vocabulary import tokenizer_sha256
 from schemas.errors import UsageError
 from schemas.prompt import BARE
@@ -83,8 +84,9 @@ class _Shipment(msgspec.Struct, frozen=True):
             raise UsageError(
                 f"{self.run_folder} was trained with another tokenizer than {BASE}: ship a run of that base"
             )
-        blocks = kept_of(self.run_folder)
-        fit = self._write_weights(blocks, folder)
+        trained = load_base(str(self.run_folder / MODEL)).model
+        blocks = blocks_of(trained.config)
+        fit = self._write_weights(trained, blocks, folder)
         return ShippedManifest(
             version=self.settings.version,
             prompt_version=BARE,
@@ -104,10 +106,9 @@ class _Shipment(msgspec.Struct, frozen=True):
             commands=self.settings.commands,
         )
 
-    def _write_weights(self, blocks: Sequence[int], folder: Path) -> Fit:
+    def _write_weights(self, trained: Any, blocks: Sequence[int], folder: Path) -> Fit:
         bits, rank = self.settings.bits, self.settings.rank
         self.progress(f"cutting what training changed to {f'{bits} bits' if bits else f'rank {rank}'}")
-        trained = load_base(str(self.run_folder / MODEL)).model
         base = cut_to(load_base(str(self.base_folder)).model, blocks)
         if bits:
             return write_difference(trained, base, bits=bits, folder=folder)
@@ -123,15 +124,6 @@ class _Shipment(msgspec.Struct, frozen=True):
             after = served_lists(self.run, served, self.held_out, self.settings.precision)
         trained = ListWriter(*load_base(str(self.run_folder / MODEL))[:2], max_new_tokens=list_length(self.run))
         return trained.write(prompts[: self.held_out.compared]), after
-
-
-def kept_of(run_folder: Path) -> tuple[int, ...]:
-    """The blocks of the base that a pruned student kept; () for a run that was not pruned."""
-    try:
-        found = msgspec.json.decode((run_folder / PRUNED / INFLUENCE).read_bytes(), type=Influence)
-    except FileNotFoundError:
-        return ()
-    return tuple(found.kept)
 
 
 def check_bytes(folder: Path, rank: int, bits: int = 0) -> int:

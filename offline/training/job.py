@@ -47,7 +47,7 @@ class TrainingJob(msgspec.Struct, frozen=True, kw_only=True):
     warm_start: bool = True  # of a teacher
     steps: int | None = None  # of the last stage, instead of the size's
     learning_rate: float | None = None  # of a warm start, instead of the size's
-    layers: int | None = None  # of a pruned student, instead of the size's; of a warm start's base, instead of all
+    layers: int | None = None  # kept of a student's teacher, or of the base of another; instead of the size's
     readers: int | None = None  # training examples at most
     seed: int | None = None  # of everything random in the run, instead of the size's
     beyond: tuple[str, ...] = ()  # rewards that the paper does not have
@@ -113,9 +113,9 @@ def run_on(job: TrainingJob, size: Size, material: Material, session: Session) -
         teacher = Path(job.teacher) / MODEL
         return train_student(folder, material, size, teacher, session, base=job.base or None, method=job.method)
     base = ensure_base(job.base or size.base, Path(job.home))
+    if layers := job.layers or (0 if job.base else size.layers):
+        base = str(ensure_pruned(folder / PRUNED, base, layers, material))
     if job.kind == "warm-start":
-        if job.layers:
-            base = str(ensure_pruned(folder / PRUNED, base, job.layers, material))
         return train_warm_start(folder, material, size.name, size.warm_start, base, session)
     return train_teacher(folder, material, size, base, session, warm_start=job.warm_start)
 

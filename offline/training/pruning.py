@@ -12,6 +12,7 @@ from typing import Any
 from schemas.errors import UsageError
 
 BATCH = 8  # prompts read at once
+ORIGIN = "kept_blocks"  # in a pruned model's configuration: which blocks of the first model of the line it has
 
 
 def block_influence(model: Any, tokenizer: Any, prompts: Sequence[str]) -> list[float]:
@@ -62,10 +63,17 @@ def kept_blocks(influence: Sequence[float], keep: int) -> list[int]:
     return sorted(ranked[:keep])
 
 
+def blocks_of(config: Any) -> tuple[int, ...]:
+    """Of the model that was pruned first, in order; () for one that never was."""
+    return tuple(getattr(config, ORIGIN, ()))
+
+
 def prune_blocks(model: Any, kept: Sequence[int]) -> Any:
-    """`model` with these blocks only; changed in place."""
+    """`model` with these blocks only; changed in place. Its configuration says which they were (`blocks_of`)."""
     import torch
 
+    origin = blocks_of(model.config) or range(model.config.num_hidden_layers)
+    setattr(model.config, ORIGIN, [origin[place] for place in kept])
     blocks = [model.model.layers[place] for place in kept]
     for place, block in enumerate(blocks):
         block.self_attn.layer_idx = place  # where its keys and values lie in the cache

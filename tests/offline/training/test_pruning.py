@@ -1,10 +1,12 @@
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from offline.training.bases import load_base
-from offline.training.pruning import block_influence, kept_blocks, prune_blocks
+from offline.training.bases import load_base, save_model
+from offline.training.pruning import block_influence, blocks_of, kept_blocks, prune_blocks
 from schemas.errors import UsageError
 
 PROMPTS = [
@@ -46,6 +48,17 @@ def test_a_pruned_model_writes_with_its_cache_what_it_writes_without(base: str) 
     pruned, inputs = prune_blocks(loaded.model, [0, 3]), loaded.tokenizer(PROMPTS[0], return_tensors="pt")
     written = [pruned.generate(**inputs, max_new_tokens=8, do_sample=False, use_cache=cache) for cache in (True, False)]
     assert written[0].tolist() == written[1].tolist()
+
+
+def test_a_model_knows_its_blocks_of_the_first_one_however_often_it_was_pruned_and_saved(
+    base: str, tmp_path: Path
+) -> None:
+    loaded = load_base(base)
+    assert blocks_of(loaded.model.config) == ()
+    save_model(loaded._replace(model=prune_blocks(loaded.model, [0, 2, 3])), tmp_path)
+    again = load_base(str(tmp_path))
+    assert blocks_of(again.model.config) == (0, 2, 3)
+    assert blocks_of(prune_blocks(again.model, [0, 2]).config) == (0, 3)
 
 
 @given(st.lists(st.floats(0, 2), min_size=1, max_size=30), st.data())

@@ -7,14 +7,13 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import pytest
 import torch
 
 from offline.evaluate.prompt_writers import Engine
-from offline.release.shipping import kept_of
 from offline.training.bases import ADAPTER, load_base, save_model
 from offline.training.curves import Curves
 from offline.training.gates import HELD_OUT, GateSettings
@@ -22,7 +21,7 @@ from offline.training.job import TrainingJob, run_on, sized
 from offline.training.manifest import read_run_manifest
 from offline.training.material import Material, prompts_of
 from offline.training.progress import Progress
-from offline.training.pruning import block_influence
+from offline.training.pruning import block_influence, blocks_of
 from offline.training.run import weights_of
 from offline.training.sizes import WarmStart
 from offline.training.stage import Session
@@ -245,11 +244,14 @@ def test_a_run_that_a_gate_stops_keeps_the_weights_that_did_best(
     assert unchanged == (best == 0)
 
 
-def test_a_warm_start_of_few_layers_needs_no_teacher(
-    base: str, material: Material, session: Session, tmp_path: Path
+@pytest.mark.parametrize("kind", ["warm-start", "teacher"])
+def test_a_base_may_be_cut_before_it_is_taught(
+    kind: Literal["warm-start", "teacher"], base: str, material: Material, session: Session, tmp_path: Path
 ) -> None:
-    job = TrainingJob(kind="warm-start", folder=str(tmp_path / "small"), base=base, size="tiny", layers=2, steps=3)
+    job = TrainingJob(
+        kind=kind, folder=str(tmp_path / "small"), base=base, size="tiny", layers=2, steps=3, warm_start=False
+    )
     small = run_on(job, sized(job), material, session)
-    assert (small.kind, small.state, small.steps) == ("warm-start", "done", 3)
-    assert load_base(str(tmp_path / "small" / "model")).model.config.num_hidden_layers == 2
-    assert len(kept_of(tmp_path / "small")) == 2  # what a shipped adapter needs to know
+    assert (small.kind, small.state, small.steps) == (kind, "done", 3)
+    config = load_base(str(tmp_path / "small" / "model")).model.config
+    assert (config.num_hidden_layers, len(blocks_of(config))) == (2, 2)  # the latter: for what is shipped
