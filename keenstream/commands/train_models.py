@@ -122,7 +122,7 @@ def student(
 ) -> None:
     """Distil a teacher into the most influential blocks of itself, or into a smaller model with its tokenizer.
 
-    Example: `keenstream train student examples --out runs/student --teacher runs/teacher --layers 12`
+    Example: `keenstream train student examples --out runs/student --teacher runs/teacher --layers 4`
     """
     common = {"size": size, "device": device, "base": base, "steps": steps, "readers": readers, "seed": seed}
     own = {"kind": "student", "method": method, "teacher": str(teacher), "layers": layers}
