@@ -99,13 +99,20 @@ class _Words:
         documents += ["\n".join(self._known(reader)) for reader in {row.user_id: row for row in others}.values()]
         least = min(LEAST_USERS, max(1, len(documents) // 100))
         self._tfidf = TfidfVectorizer(
-            ngram_range=(1, 2), stop_words="english", sublinear_tf=True, token_pattern=_WORDS, min_df=least
+            ngram_range=(1, 2),
+            stop_words="english",
+            sublinear_tf=True,
+            token_pattern=_WORDS,
+            min_df=least,
+            dtype=np.float32,
         )
         used = self._tfidf.fit_transform(documents)
         dimensions = min(LATENT[-1], len(documents) // LEAST_USED, min(used.shape) - 1)
         self._latent: Matrix | None = None
         if dimensions > 0:
-            self._latent = TruncatedSVD(dimensions, random_state=seed).fit(used).components_.T.astype(np.float32)
+            components = TruncatedSVD(dimensions, random_state=seed).fit(used).components_.T
+            # of the sparse rows' type and order: scipy would copy all of it for each reader
+            self._latent = np.ascontiguousarray(components, np.float32)
         self._articles = self._spaces(list(self._told.values()))
 
     def likeness(self, signals: Sequence[Signal], places: Places) -> list[Matrix]:
@@ -118,7 +125,8 @@ class _Words:
         words = self._tfidf.transform(texts)
         if self._latent is None:
             return [words]
-        return [words, *(normalize(_dense(words @ self._latent[:, :width])) for width in LATENT)]
+        latent = _dense(words @ self._latent)
+        return [words, *(normalize(latent[:, :width]) for width in LATENT)]
 
     def _known(self, reader: TrainingReader) -> list[str]:
         return [self._text(signal) for _, signal in latest_signals(reader.profile)]
