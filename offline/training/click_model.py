@@ -153,7 +153,8 @@ class _Model:
         self._place = {article.article_id: at for at, article in enumerate(news.articles)}
         self._shown = np.array([article.published_at >= news.shown_from_ms for article in news.articles])
         rate = min(1.0, MOST_PAIRS / max(1, len(readers) * self._shown.sum()))
-        rows = [self._pairs(reader, rate) for reader in readers]
+        with threadpool_limits(1):  # as in expected_clicks
+            rows = [self._pairs(reader, rate) for reader in readers]
         clicked = np.concatenate([row[1] for row in rows])
         self._rate, self._constant = rate, float(clicked.mean())
         self._boosting: Any = None
