@@ -60,9 +60,15 @@ def hold_out(deliveries: Iterable[Delivery], at_ms: int, settings: Profiles) -> 
     return _split(at_ms, users, profiles, before, {user: tuple(articles) for user, articles in after.items()})
 
 
-def pool_at(articles: Iterable[Article], at_ms: int, *, fresh_ms: int) -> list[Article]:
-    """What may be found: articles no older than `fresh_ms` at that moment, and all that appear later."""
-    return [article for article in articles if article.published_at > at_ms - fresh_ms]
+def pool_of(articles: Iterable[Article], at_ms: int, *, fresh_ms: float, until_ms: float) -> list[Article]:
+    """What may be found from the moment `at_ms` until `until_ms`: articles that are no older than `fresh_ms` and not
+    expired at the moment, and those that appear after it. With `until_ms` the moment itself: what is alive at it."""
+    return [
+        article
+        for article in articles
+        if at_ms - fresh_ms < article.published_at <= until_ms
+        and (article.expires_at is None or article.expires_at > at_ms)
+    ]
 
 
 def popular(clicks: Iterable[str]) -> list[str]:

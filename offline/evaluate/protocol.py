@@ -8,11 +8,12 @@ to choose settings; the others report.
 
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
+from math import inf
 
 import msgspec
 
 from offline.evaluate.cleaning import NO_NOISE, RULES_ALONE, Cleaned, Gain, gain_of, without_true_noise
-from offline.evaluate.held_out import HeldOutReader, Split, hold_out, pool_at
+from offline.evaluate.held_out import HeldOutReader, Split, hold_out, pool_of
 from offline.evaluate.metrics import Estimate, estimate, ndcg_at_k, paired_difference, recall_at_k, reciprocal_rank
 from offline.evaluate.retrieval import ExactIndex, Finder, VectorCache
 from offline.evaluate.systems import (
@@ -90,7 +91,7 @@ async def build_task(
     deliveries = (row for row in simulate_world(settings, world, readers) if isinstance(row, Delivery))
     noise: set[str] = set()
     split = hold_out(_noting_noise(deliveries, noise), at_ms, config.profiles)
-    pool = pool_at((story.article for story in world.stories), at_ms, fresh_ms=FRESH_MS)
+    pool = pool_of((story.article for story in world.stories), at_ms, fresh_ms=FRESH_MS, until_ms=inf)
     texts = [embedded_text(article) for article in pool]
     await cache.add(texts)
     finder = Finder(ExactIndex(pool, cache.of(texts)), cache, depth=max(PLACES, config.api.articles_per_query))

@@ -10,11 +10,11 @@ import msgspec
 
 from offline.evaluate.baselines import News
 from offline.evaluate.cleaning import cleaned_by
-from offline.evaluate.held_out import HeldOutReader
+from offline.evaluate.held_out import HeldOutReader, pool_of
 from offline.evaluate.retrieval import ExactIndex, VectorCache
 from offline.training.example_set import load_articles, load_clicks, load_split
 from offline.training.examples import Example, split_of
-from schemas.article import Article, embedded_text
+from schemas.article import embedded_text
 from schemas.clients.models import Cleaner, Embedder
 from schemas.errors import UsageError
 
@@ -47,16 +47,6 @@ def refuse_training_readers(examples: Sequence[Example]) -> Sequence[Example]:
     return examples
 
 
-def alive_at(articles: Sequence[Article], at_ms: int, fresh_days: float) -> list[Article]:
-    """Published in the `fresh_days` before the moment, and not expired."""
-    return [
-        article
-        for article in articles
-        if at_ms - fresh_days * DAY_MS < article.published_at <= at_ms
-        and (article.expires_at is None or article.expires_at > at_ms)
-    ]
-
-
 def make_task(
     examples: Path,
     held_out: Sequence[Example],
@@ -73,9 +63,8 @@ def make_task(
     """
     at_ms = held_out[0].at_ms
     articles = load_articles(examples)
-    pool = alive_at(articles, at_ms, fresh_days)
-    if later_news:
-        pool += [article for article in articles if at_ms < article.published_at <= held_out[0].until_ms]
+    until_ms = held_out[0].until_ms if later_news else at_ms
+    pool = pool_of(articles, at_ms, fresh_ms=fresh_days * DAY_MS, until_ms=until_ms)
     if not pool:
         raise UsageError(
             f"no article is alive at the moment of the examples: raise --fresh-days ({fresh_days}), or prepare them "

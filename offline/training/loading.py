@@ -8,8 +8,7 @@ then; recall is measured in the pool of the later moment, as everywhere (offline
 from collections.abc import Sequence
 from pathlib import Path
 
-from offline.evaluate.held_out import pool_at
-from offline.evaluate.task import DAY_MS, alive_at
+from offline.evaluate.held_out import pool_of
 from offline.simulate.impressions import FRESH_MS
 from offline.training.click_model import News
 from offline.training.example_set import load_articles, load_split, read_manifest
@@ -73,27 +72,28 @@ def _judges(endpoint: Endpoint | None) -> dict[str, Judge]:
 
 def _news_that_chooses(articles: Sequence[Article], training: Sequence[Example], texts: TextVectors) -> News:
     """All news until the last window ends, with how much of it is alive and what of it readers were shown."""
-    first_ms = min(row.at_ms for row in training)
-    alive = alive_at(articles, first_ms, FRESH_MS / DAY_MS)
+    first_ms, last_ms = _windows(training)
+    alive = pool_of(articles, first_ms, fresh_ms=FRESH_MS, until_ms=first_ms)
     shown_from_ms = min(article.published_at for article in training_news(articles, training))
-    return make_news(_news_until(articles, training), texts, alive=len(alive), shown_from_ms=shown_from_ms)
+    past = [article for article in articles if article.published_at <= last_ms]
+    return make_news(past, texts, alive=len(alive), shown_from_ms=shown_from_ms)
 
 
 def training_news(articles: Sequence[Article], training: Sequence[Example]) -> list[Article]:
     """What could be shown from the first training moment to the end of the last window; nothing later."""
-    pool = pool_at(articles, min(row.at_ms for row in training), fresh_ms=FRESH_MS)
-    return _news_until(pool, training)
-
-
-def _news_until(articles: Sequence[Article], training: Sequence[Example]) -> list[Article]:
-    """All that was published before the last training window ended."""
-    last_ms = max(row.until_ms for row in training)
-    return [article for article in articles if article.published_at <= last_ms]
+    first_ms, last_ms = _windows(training)
+    return pool_of(articles, first_ms, fresh_ms=FRESH_MS, until_ms=last_ms)
 
 
 def held_out_rank(articles: Sequence[Article], rows: Sequence[Example], embedder: Embedder, api: Api) -> Rank:
-    """Ranking in the pool of these examples' moment."""
-    return make_rank(pool_at(articles, min(row.at_ms for row in rows), fresh_ms=FRESH_MS), embedder, api)
+    """Ranking in the pool of these examples' moment and window."""
+    first_ms, last_ms = _windows(rows)
+    return make_rank(pool_of(articles, first_ms, fresh_ms=FRESH_MS, until_ms=last_ms), embedder, api)
+
+
+def _windows(rows: Sequence[Example]) -> tuple[int, int]:
+    """The first moment of examples, and the end of their last window."""
+    return min(row.at_ms for row in rows), max(row.until_ms for row in rows)
 
 
 def as_reader(row: Example) -> TrainingReader:

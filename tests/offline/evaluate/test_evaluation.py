@@ -17,9 +17,8 @@ from offline.evaluate.plots import best_of_curves, write_plots
 from offline.evaluate.policies import Completions, always, of_file, of_served
 from offline.evaluate.scores import by_policy, differences, policy_rows, score
 from offline.evaluate.table import groups, ranked, shown_differences, told, write_table
-from offline.evaluate.task import alive_at, make_task, refuse_training_readers
+from offline.evaluate.task import make_task, refuse_training_readers
 from offline.training.example_set import load_split
-from schemas.article import Article
 from schemas.clients.memory_models import MemoryCleaner, MemoryEmbedder, MemoryStudent
 from schemas.errors import UsageError
 from schemas.profile import latest_signals
@@ -187,14 +186,6 @@ def test_training_readers_are_refused(examples: Path) -> None:
 def test_a_model_without_lists_for_all_is_refused(examples: Path) -> None:
     with pytest.raises(UsageError, match="short has no list for"):
         evaluate(examples, {"short": [always(lambda readers, samples, seed: {})]}, MemoryEmbedder(), SETTINGS, quiet)
-
-
-def test_alive_is_fresh_published_and_not_expired() -> None:
-    day = 86_400_000
-    times = {"new": 10 * day, "fresh": 8 * day, "old": 7 * day, "future": 10 * day + 1}
-    rows = [Article(article_id=n, title=n, url="", source="s", published_at=at) for n, at in times.items()]
-    gone = msgspec.structs.replace(rows[0], article_id="gone", expires_at=10 * day)
-    assert [row.article_id for row in alive_at([*rows, gone], 10 * day, 3.0)] == ["new", "fresh"]
 
 
 def test_scores_by_hand() -> None:

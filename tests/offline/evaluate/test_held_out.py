@@ -1,4 +1,8 @@
-from offline.evaluate.held_out import Split, group_of, hold_out, pool_at, popular
+from math import inf
+
+from msgspec import structs
+
+from offline.evaluate.held_out import Split, group_of, hold_out, pool_of, popular
 from offline.simulate import Delivery
 from schemas.article import Article
 from schemas.config import Profiles
@@ -84,9 +88,18 @@ def test_no_reader_is_in_both_groups_and_both_are_half() -> None:
     assert len(found.of("tuning", 3)) == 3
 
 
-def test_the_pool_is_what_is_fresh_or_still_to_come() -> None:
-    articles = [Article(article_id=str(at), title="t", url="u", source="s", published_at=at) for at in (5, 900, 1_500)]
-    assert [article.article_id for article in pool_at(articles, AT, fresh_ms=200)] == ["900", "1500"]
+def test_the_pool_is_what_is_fresh_and_not_expired_until_the_window_ends() -> None:
+    times = {"stale": AT - 200, "fresh": AT - 199, "now": AT, "next": AT + 1, "last": AT + 500, "later": AT + 501}
+    articles = [Article(article_id=n, title=n, url="u", source="s", published_at=at) for n, at in times.items()]
+    articles += [structs.replace(articles[1], article_id=f"until {at}", expires_at=at) for at in (AT, AT + 1)]
+
+    def found(until_ms: float) -> list[str]:
+        return [article.article_id for article in pool_of(articles, AT, fresh_ms=200, until_ms=until_ms)]
+
+    alive = ["fresh", "now", f"until {AT + 1}"]
+    assert sorted(found(AT)) == sorted(alive)
+    assert sorted(found(AT + 500)) == sorted([*alive, "next", "last"])
+    assert sorted(found(inf)) == sorted([*alive, "next", "last", "later"])
 
 
 def test_popular_goes_by_clicks_then_by_id() -> None:
