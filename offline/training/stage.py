@@ -15,7 +15,7 @@ from offline.training.gates import ALL_ZERO, Gates, GateSettings, Measure
 from offline.training.manifest import RunManifest
 from offline.training.progress import Watch
 from offline.training.run import Run, Tell
-from offline.training.trainer_arguments import plain_attention, quiet_libraries
+from offline.training.trainer_arguments import cast_once, plain_attention, quiet_libraries
 from schemas.errors import KeenstreamError
 from schemas.secret import Secret
 
@@ -66,6 +66,8 @@ def train_stage(
         keep = (lambda model, folder: save_model(base._replace(model=model), folder)) if gates else None
         around = Around(run, watched, stop, session.watch, measure=measure, measure_every=measure_every, keep=keep)
         trainer = make_trainer(run.checkpoints.staging)
+        if trainer.args.bf16:
+            cast_once(trainer.model, session.device)
         trainer.remove_callback(PrinterCallback)
         trainer.add_callback(around)
         _train(trainer, checkpoint)

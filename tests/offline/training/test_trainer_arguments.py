@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.profiler import ProfilerActivity, profile
 
 from offline.training.bases import load_base
 from offline.training.sizes import LAPTOP
-from offline.training.trainer_arguments import plain_attention, shared_arguments
+from offline.training.trainer_arguments import cast_once, plain_attention, shared_arguments
 
 _PROGRAM = """
 import resource, sys
@@ -62,3 +63,31 @@ def test_a_cpu_without_units_for_bfloat16_trains_in_float32(
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: units)
     assert LAPTOP.warm_start.bf16
     assert shared_arguments(LAPTOP.warm_start, Path("staging"), "cpu")["bf16"] is computes
+
+
+def test_a_generation_casts_its_weights_once() -> None:
+    class Layer(torch.nn.Linear):
+        def forward(self, rows: torch.Tensor) -> torch.Tensor:
+            with torch.autocast("cpu", torch.bfloat16):  # as accelerate wraps a model
+                return super().forward(rows)
+
+        @torch.no_grad()
+        def generate(self, rows: torch.Tensor, tokens: int) -> torch.Tensor:
+            for _ in range(tokens):
+                rows = self(rows).float()
+            return rows
+
+    def casts_of(model: Layer) -> tuple[int, torch.Tensor]:
+        with profile(activities=[ProfilerActivity.CPU]) as profiled:
+            found = model.generate(rows, 5)
+        events = {event.key: event.count for event in profiled.key_averages()}
+        return events["aten::copy_"], found
+
+    torch.manual_seed(7)
+    rows, plain = torch.randn(3, 8), Layer(8, 8)
+    often, expected = casts_of(plain)
+    cast_once(plain, "cpu")
+    once, found = casts_of(plain)
+    assert often - once == 4 * 2  # the weight and the bias of all forward passes but the first
+    assert torch.equal(found, expected)
+    assert not torch.is_autocast_enabled("cpu")
