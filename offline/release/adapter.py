@@ -112,7 +112,10 @@ def _pairs(trained: Any, base: Any) -> Iterator[tuple[str, Any, Any]]:
     ours, theirs = dict(trained.named_parameters()), dict(base.named_parameters())
     shapes = [(name, tuple(weight.shape)) for name, weight in ours.items()]
     if shapes != [(name, tuple(weight.shape)) for name, weight in theirs.items()]:
-        raise UsageError("the trained model has other layers than the base: ship a run that began with it")
+        raise UsageError(
+            "the trained model has other layers than the base: ship a run that began with it; one that was pruned when "
+            "runs did not yet note their kept_blocks in config.json has to be trained again"
+        )
     for name, weight in ours.items():
         yield name.removesuffix(".weight"), weight.detach().float(), theirs[name].detach().float()
 
