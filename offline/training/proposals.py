@@ -81,7 +81,8 @@ def fused_list(
     It ends where no candidate adds `least_gain` of what the list is worth already. Ties go to the earlier candidate.
     """
     unseen = wanted > 0
-    short = np.argsort(-(votes @ wanted.astype(np.float32)), kind="stable")[:SHORTLIST]
+    alone = votes @ wanted.astype(np.float32)  # equal ones differ in their last digit, by the CPU
+    short = np.sort(np.argsort(-alone, kind="stable")[:SHORTLIST])
     offered, free = votes[short] * unseen, np.ones(len(short), bool)
     fused, chosen, reached = np.zeros(votes.shape[1], np.float32), list[int](), 0.0
     while len(chosen) < MAX_QUERIES and free.any():
