@@ -93,6 +93,13 @@ def seen() -> Iterator[list[Request]]:
     yield []
 
 
+@pytest.fixture
+def slow_server() -> Iterator[HTTPServer]:
+    """One of its own: questions that were given up still wait in its queue when the test ends."""
+    with HTTPServer(host="127.0.0.1", port=0, threaded=True) as server:
+        yield server
+
+
 def test_scores_come_in_order_and_the_same_is_asked_once(httpserver: HTTPServer, seen: list[Request]) -> None:
     def reply(request: Request) -> Response:
         seen.append(request)
@@ -151,13 +158,13 @@ def test_a_fifth_off_the_format_is_no_reason_to_stop(httpserver: HTTPServer) -> 
     assert judge(ROWS).count(None) == judge.counts.off_format == 5
 
 
-def test_a_judge_that_times_out_abstains_and_is_not_asked_for_long(httpserver: HTTPServer) -> None:
+def test_a_judge_that_times_out_abstains_and_is_not_asked_for_long(slow_server: HTTPServer) -> None:
     def reply(request: Request) -> Response:
         time.sleep(0.3)
         return says("Score: 3")
 
-    answers(httpserver, reply)
-    judge = LlmJudge("coverage", endpoint(httpserver, timeout_seconds=0.05, attempts=1))
+    answers(slow_server, reply)
+    judge = LlmJudge("coverage", endpoint(slow_server, timeout_seconds=0.05, attempts=1))
     assert judge(ROWS[:1]) == [None]
     assert judge.counts.failed == 1
     many = [Judged((f"other {n}",), ("query",)) for n in range(1_000)]
