@@ -96,7 +96,7 @@ def evaluate(
     from offline.evaluate.evaluation import EvaluationSettings
     from offline.evaluate.evaluation import evaluate as run
     from offline.evaluate.local_embedder import LocalEmbedder
-    from offline.evaluate.sequences import SequenceSettings
+    from offline.evaluate.sequence_settings import SequenceSettings
     from offline.experiments.runners import RunnerSettings
     from offline.release.models import ModelPaths
 

@@ -32,7 +32,8 @@ from offline.evaluate.policies import OpenPolicy, Step
 from offline.evaluate.policy_names import BESIDE, BEST_OF, CLEANED, FUSED, OWN_SIGNALS, STORED_SIGNALS
 from offline.evaluate.scores import Difference, PolicyRow, ReaderScore, differences, policy_rows
 from offline.evaluate.scoring import PLACES
-from offline.evaluate.sequences import NAMES, SequenceSettings, kept_sequence_answers
+from offline.evaluate.sequence_settings import NAMES, SequenceSettings
+from offline.evaluate.sequences import kept_sequence_answers
 from offline.evaluate.task import Task, make_task, refuse_training_readers, with_cleaner
 from offline.experiments.runners import RunnerSettings
 from offline.training.example_set import load_split, read_manifest
@@ -159,7 +160,7 @@ def _baseline_answers(task: Task, settings: EvaluationSettings, step: Step) -> A
             step(f"{name}, seed {seed}")
             seeded = msgspec.structs.replace(settings.sequences, seed=seed)
             found[name].append(
-                kept_sequence_answers(name, task.news.clicks, users, pool, PLACES, seeded, settings.keep)
+                kept_sequence_answers(name, task.news.clicks, users, pool, PLACES, seeded, settings.keep, step)
             )
     return found
 
