@@ -21,7 +21,8 @@ def plain_grpo(base: str, prompts: Sequence[str], settings: Teacher, folder: str
         loss_type="dr_grpo",
         scale_rewards="none",
         beta=settings.kl_weight,
-        per_device_train_batch_size=settings.groups * settings.completions,
+        per_device_train_batch_size=settings.completions,
+        gradient_accumulation_steps=settings.groups,  # lists of all groups are written at once, learnt from one by one
         num_generations=settings.completions,
         max_completion_length=settings.max_new_tokens,
         temperature=settings.temperature,
