@@ -30,7 +30,9 @@ Seed = Annotated[int | None, typer.Option(help="Of everything random in the run:
 Minutes = Annotated[
     float | None, typer.Option(min=0, help="Stop after so long with a checkpoint (exit code 1); repeat to go on.")
 ]
-Beyond = Annotated[list[str], typer.Option("--reward", help="A reward that the paper does not have: hit, copying.")]
+Beyond = Annotated[
+    list[str], typer.Option("--reward", help="A reward that the paper does not have: hit, expected_hit, copying.")
+]
 JudgeKind = Annotated[str, typer.Option("--judge", help="Of coverage and specificity: embedding | llm")]
 JudgeUrl = Annotated[
     str, typer.Option(help="OpenAI-compatible endpoint, up to /v1. Its key: the environment's KEENSTREAM_JUDGE_KEY.")

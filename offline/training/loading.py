@@ -13,12 +13,13 @@ from offline.simulate.impressions import FRESH_MS
 from offline.training.click_model import News
 from offline.training.example_set import load_articles, load_split, read_manifest
 from offline.training.examples import Example, SplitName
+from offline.training.expected_hit import ExpectedHit
 from offline.training.judges import Judge
 from offline.training.llm_judge import Endpoint, LlmJudge
 from offline.training.material import Material, Rank, checked_material, make_news, make_rank
 from offline.training.news_index import NewsIndex, TextVectors, check_covers
 from offline.training.proposals import TrainingReader
-from offline.training.rewards import make_rewards
+from offline.training.rewards import EXPECTED_HIT, Reward, make_rewards
 from schemas.article import Article
 from schemas.clients.models import Embedder
 from schemas.config import Api
@@ -49,15 +50,16 @@ def load_material(
         )
     training = training[:most_readers]
     check_covers(articles, min(row.at_ms for row in training))
-    news = training_news(articles, training)
-    index = NewsIndex(news, TextVectors(embedder))
+    index = NewsIndex(training_news(articles, training), TextVectors(embedder))
+    news = _news_that_chooses(articles, training, index.texts)
+    expected: dict[str, Reward] = {EXPECTED_HIT: ExpectedHit(news)} if EXPECTED_HIT in beyond else {}
     return checked_material(
         Material(
             training=[as_reader(row) for row in training],
             held_out=[as_reader(row) for row in validation],
-            news=_news_that_chooses(articles, training, index.texts),
+            news=news,
             rank=held_out_rank(articles, validation, embedder, api),
-            rewards=make_rewards(index, **_judges(judge), beyond=beyond),
+            rewards=make_rewards(index, **_judges(judge), beyond=beyond) | expected,
             data_sha256=manifest.content_sha256,
             judge=judge.model if judge else "",
         )

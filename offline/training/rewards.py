@@ -1,4 +1,4 @@
-"""The rewards of a list: five of the paper's, each in [0, 1] with weight 1, and two of ours that are off by default.
+"""The rewards of a list: five of the paper's, each in [0, 1] with weight 1, and three of ours that are off by default.
 
     align        mean over queries of the mean cosine to the ten nearest articles of an index of that time
     coverage     a judge: does the set reflect the reader's different interests
@@ -6,6 +6,7 @@
     diversity    2 / (n (n - 1)) * sum over i < j of (1 - cos(q_i, q_j)); 0 for fewer than two queries
     structure    1 when the text is a valid list to the last character, else 0
     hit          (ours) share of the articles clicked later that the queries find, each credited to one query
+    expected_hit (ours) the share of what a model of other readers' clicks expects of the reader (expected_hit.py)
     copying      (ours) minus the share of queries that repeat a signal: in [-1, 0]
 
 Each is a plain batch callable in TRL's form: `reward(prompts=, completions=, signals=, clicked=, **columns)` gives one
@@ -33,7 +34,8 @@ LogMetric = Callable[[str, float], None]
 
 SHARE_ABSTAINED = "/abstained"  # end of a part's name
 PAPER = ("align", "coverage", "specificity", "diversity", "structure")
-BEYOND = ("hit", "copying")
+EXPECTED_HIT = "expected_hit"
+BEYOND = ("hit", EXPECTED_HIT, "copying")
 
 
 class Align:
@@ -140,7 +142,8 @@ class Copying:
 def make_rewards(
     index: NewsIndex, *, coverage: Judge | None = None, specificity: Judge | None = None, beyond: Sequence[str] = ()
 ) -> dict[str, Reward]:
-    """The paper's five by name, by the embedding judges unless others are given, and those of BEYOND that are named."""
+    """The paper's five by name, by the embedding judges unless others are given, and those of BEYOND that are named;
+    without `expected_hit`, which needs more than an index."""
     rewards: dict[str, Reward] = {
         "align": Align(index),
         "coverage": JudgedReward("coverage", coverage or EmbeddingCoverage(index.texts)),
@@ -150,7 +153,7 @@ def make_rewards(
     }
     reward_names(beyond)
     others: dict[str, Reward] = {"hit": Hit(index), "copying": Copying()}
-    return rewards | {name: others[name] for name in beyond}
+    return rewards | {name: others[name] for name in beyond if name in others}
 
 
 def reward_names(beyond: Sequence[str]) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from statistics import fmean
 import msgspec
 
 from offline.training.bases import base_sha256, load_base
+from offline.training.expected_hit import ExpectedHit
 from offline.training.greedy import ListWriter
 from offline.training.grpo import grpo_trainer
 from offline.training.manifest import Kind, RunManifest, library_versions, source_commit
@@ -23,7 +24,7 @@ from offline.training.material import (
     signals_recall,
 )
 from offline.training.proposals import TrainingReader
-from offline.training.rewards import SHARE_ABSTAINED, weighted
+from offline.training.rewards import EXPECTED_HIT, SHARE_ABSTAINED, weighted
 from offline.training.run import Tell, open_run
 from offline.training.sft import sft_trainer
 from offline.training.sizes import Size, Teacher, WarmStart
@@ -134,7 +135,8 @@ def _chosen(material: Material, settings: WarmStart, base: str, tell: Tell) -> l
     texts = _samples(told, settings, base, tell) if settings.choice.samples else None
     tell(f"choosing the best list of each of {len(told)} readers by the clicks of {len(material.training)}")
     parts: dict[str, float] = {}
-    score = composite_of(material.rewards, {}, parts.__setitem__)
+    rewards = {name: reward for name, reward in material.rewards.items() if name != EXPECTED_HIT}  # the choice's own
+    score = composite_of(rewards, {}, parts.__setitem__)
     lists = choose_lists(material.training, material.news, score, settings.choice, texts, most=len(told), tell=tell)
     for name, share in parts.items():
         if share and name.endswith(SHARE_ABSTAINED):
@@ -165,13 +167,13 @@ def train_teacher(
     ) as run:
         if run.finished:
             return run.manifest
-        loaded = load_base(start)
+        loaded, told = load_base(start), material.training[: settings.steps * settings.groups]
+        if isinstance(expected := material.rewards.get(EXPECTED_HIT), ExpectedHit):
+            expected.learn(material.training, len(told), session.tell)
         return train_stage(
             run,
             loaded,
-            lambda staging: grpo_trainer(
-                loaded, columns_of(material.training), material.rewards, settings, staging, session.device
-            ),
+            lambda staging: grpo_trainer(loaded, columns_of(told), material.rewards, settings, staging, session.device),
             session,
             gates=settings.gates,
             measure=held_out_measure(material, loaded.tokenizer, settings.max_new_tokens),

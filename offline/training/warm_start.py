@@ -17,11 +17,10 @@ import numpy as np
 from offline.training.click_model import Expected, News, expected_clicks
 from offline.training.interest_names import interest_names
 from offline.training.likely_names import likely_names
-from offline.training.news_index import PLACES, Vectors
-from offline.training.proposals import ANY_GAIN, Depths, TrainingReader, brought, fused_list, votes_of, worth_of
-from schemas.article import embedded_text
+from offline.training.news_index import PLACES
+from offline.training.proposals import ANY_GAIN, TrainingReader, brought, fused_list, votes_of, worth_of
+from offline.training.searched import SearchedNews, searched
 from schemas.errors import UsageError
-from schemas.profile import seen_articles
 from schemas.prompt import BARE, render_prompt
 from schemas.queries import parse_queries, signals_as_queries
 
@@ -50,23 +49,6 @@ class Chosen(msgspec.Struct, frozen=True, kw_only=True):
     score: float = 0.0
     recall: float | None = None  # at 10, of the clicks on articles of the half that chose nothing; None: no such click
     signals_recall: float | None = None  # the same, of the reader's own signals as queries
-
-
-class _Half(msgspec.Struct, frozen=True):
-    """Some of the articles, and what is searched in them."""
-
-    ids: Sequence[str]
-    places: np.ndarray[tuple[int], np.dtype[np.int64]]  # in the news
-    vectors: Vectors
-    texts: Sequence[str]
-    embed: Callable[[Sequence[str]], Vectors]
-    depths: Depths  # that stand for those of the news alive at one moment
-
-    def votes(self, queries: Sequence[str], reader: TrainingReader) -> Vectors:
-        """[queries, articles]; what the reader has clicked is out."""
-        seen = seen_articles(reader.profile)
-        unseen = np.array([article not in seen for article in self.ids])
-        return np.asarray(votes_of(self.embed(queries) @ self.vectors.T, self.depths.hits) * unseen, np.float32)
 
 
 def completion_of(queries: Sequence[str]) -> str:
@@ -107,26 +89,16 @@ def in_choosing_half(article_id: str) -> bool:
     return hashlib.blake2b(article_id.encode(), digest_size=1).digest()[0] % 2 == 0
 
 
-def _halves(news: News) -> tuple[_Half, _Half]:
+def _halves(news: News) -> tuple[SearchedNews, SearchedNews]:
     """The half that chooses, and what was shown of the half that reports."""
-    ids = [article.article_id for article in news.articles]
-    chooses = np.array([in_choosing_half(article) for article in ids])
+    chooses = np.array([in_choosing_half(article.article_id) for article in news.articles])
     shown = np.array([article.published_at >= news.shown_from_ms for article in news.articles])
-    return _half(ids, np.flatnonzero(chooses), news), _half(ids, np.flatnonzero(~chooses & shown), news)
+    return searched(news, np.flatnonzero(chooses)), searched(news, np.flatnonzero(~chooses & shown))
 
 
-def _half(ids: Sequence[str], places: np.ndarray[tuple[int], np.dtype[np.int64]], news: News) -> _Half:
-    return _Half(
-        ids=[ids[place] for place in places],
-        places=places,
-        vectors=news.vectors[places],
-        texts=[embedded_text(news.articles[place]) for place in places],
-        embed=news.embed,
-        depths=Depths().in_more_news(len(places) / (news.alive or len(ids))),
-    )
-
-
-def _named(readers: Sequence[TrainingReader], expected: Sequence[Expected], half: _Half) -> list[tuple[str, ...]]:
+def _named(
+    readers: Sequence[TrainingReader], expected: Sequence[Expected], half: SearchedNews
+) -> list[tuple[str, ...]]:
     """For each reader the best list of the names of what the news is about, among those that can be told."""
     names = interest_names(half.texts, half.vectors, half.embed)
     if not names:
@@ -166,7 +138,7 @@ def _best(
     proposals: Sequence[Proposal],
     worth: Sequence[float],
     expected: Expected,
-    half: _Half,
+    half: SearchedNews,
     settings: ChoiceSettings,
 ) -> Chosen:
     fused = np.stack([half.votes(queries, reader).sum(axis=0) for _, queries in proposals])
@@ -182,7 +154,7 @@ def _best(
     )
 
 
-def _reported(chosen: Chosen, reader: TrainingReader, half: _Half, settings: ChoiceSettings) -> Chosen:
+def _reported(chosen: Chosen, reader: TrainingReader, half: SearchedNews, settings: ChoiceSettings) -> Chosen:
     clicked = np.array([article in reader.clicked for article in half.ids], np.float64)
     if not clicked.any():
         return chosen

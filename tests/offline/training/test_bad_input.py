@@ -151,7 +151,7 @@ def test_best_weights_with_a_record_that_is_cut_short_are_none(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"beyond": ("hits",)}, "no reward beyond the paper's is called hits: there are hit, copying"),
+        ({"beyond": ("hits",)}, "no reward beyond the paper's is called hits: there are hit, expected_hit, copying"),
         ({"reward_weights": {"aline": 1.0}}, "no reward is called aline: there are align"),
         ({"reward_weights": {"align": float("nan")}}, "the weight of a reward is a number"),
         (

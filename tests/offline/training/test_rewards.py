@@ -109,7 +109,7 @@ def test_rewards_read_chats_as_they_read_texts() -> None:
 def test_every_reward_pickles_and_answers_the_same() -> None:
     articles = [article(f"a{n}", title) for n, title in enumerate(["storm in ohio", "senate vote", "chiefs win"])]
     rewards = make_rewards(NewsIndex(articles, TextVectors(MemoryEmbedder())), beyond=BEYOND)
-    assert tuple(rewards) == PAPER + BEYOND
+    assert tuple(rewards) == (*PAPER, "hit", "copying")  # expected_hit needs readers: loading.py
     batch = {
         "prompts": ["p", "p"],
         "completions": ["ohio storm; senate", "chiefs"],
