@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from keenstream.commands.console import JSON_OPTION, console, print_json, step_progress
+from keenstream.commands.reward_weights import Weights, parse_weights
 from schemas.errors import UsageError
 
 if TYPE_CHECKING:
     from offline.evaluate.evaluation import Evaluation, Models
     from offline.evaluate.policies import OpenPolicy
-    from offline.release.models import ModelPaths
-    from schemas.clients.models import Cleaner
+    from schemas.clients.models import Cleaner, Embedder
     from schemas.config import Config
     from schemas.prompt import PromptVersion
 
@@ -67,6 +67,7 @@ def evaluate(
     samples: Samples = 1,
     best_of: BestOf = [],  # noqa: B006
     best_of_readers: BestOfReaders = 0,
+    weight: Weights = [],  # noqa: B006
     seeds: Annotated[int, typer.Option(min=1, help="Repetitions of what is random.")] = 3,
     readers: Readers = 0,
     fresh_days: Annotated[float, typer.Option(min=0.01, help="Articles older than this are not alive.")] = 3.0,
@@ -92,16 +93,12 @@ def evaluate(
     Models named prompt-only, teacher(-without-REWARD), student(-supervised, -none, -X) are compared as in the paper.
     """
     from keenstream.settings import resolve_config
-    from keenstream.stack.folders import state_folder
-    from offline.evaluate.evaluation import EvaluationSettings
-    from offline.evaluate.evaluation import evaluate as run
-    from offline.evaluate.local_embedder import LocalEmbedder
+    from offline.evaluate import evaluation as protocol
     from offline.evaluate.sequence_settings import SequenceSettings
     from offline.experiments.runners import RunnerSettings
-    from offline.release.models import ModelPaths
 
-    config, paths = resolve_config(), ModelPaths.below(state_folder())
-    settings = EvaluationSettings(
+    config = resolve_config()
+    settings = protocol.EvaluationSettings(
         fresh_days=fresh_days,
         later_news=later_news,
         most_readers=readers,
@@ -109,6 +106,7 @@ def evaluate(
         samples=samples,
         best_of=tuple(best_of),
         best_of_readers=best_of_readers,
+        reward_weights=parse_weights(weight),
         cleaner_signals=config.interests.cleaner_signals,
         sequences=SequenceSettings() if sequences else None,
         keep=keep,
@@ -116,17 +114,21 @@ def evaluate(
         runner=RunnerSettings(runner=runner, workers=workers, options=tuple(beam)),
     )
     models = _grouped(_checkpoints(model, device, engine, keep) + _served_models(served) + _written(lists))
+    embedder, cleaning = _built(cleaner)
     with _examples(examples, config, articles, gap, simulated, seed) as folder, step_progress("evaluating") as step:
-        evaluation = run(folder, models, LocalEmbedder(paths.embedder), settings, step, _cleaner(paths, cleaner))
-    _tell(evaluation, out, as_json)
+        found = protocol.evaluate(folder, models, embedder, settings, step, cleaning)
+    _tell(found, out, as_json)
 
 
-def _cleaner(paths: "ModelPaths", wanted: bool) -> "Cleaner | None":
-    if not wanted:
-        return None
+def _built(with_cleaner: bool) -> "tuple[Embedder, Cleaner | None]":
+    """The embedder, and the cleaner where one is wanted, from the state folder."""
+    from keenstream.stack.folders import state_folder
     from offline.evaluate.local_cleaner import LocalCleaner
+    from offline.evaluate.local_embedder import LocalEmbedder
+    from offline.release.models import ModelPaths
 
-    return LocalCleaner(paths.cleaner)
+    paths = ModelPaths.below(state_folder())
+    return LocalEmbedder(paths.embedder), LocalCleaner(paths.cleaner) if with_cleaner else None
 
 
 def _tell(evaluation: "Evaluation", out: Path | None, as_json: bool) -> None:

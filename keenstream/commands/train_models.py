@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from keenstream.commands.console import JSON_OPTION, console, print_json
+from keenstream.commands.reward_weights import Weights, parse_weights
 from keenstream.commands.training_progress import training_progress
 
 if TYPE_CHECKING:  # torch loads when a command runs
@@ -39,7 +40,6 @@ JudgeUrl = Annotated[
 ]
 JudgeModel = Annotated[str, typer.Option(help="Name of the judge's model.")]
 JudgeTimeout = Annotated[float, typer.Option(min=0.1, help="Seconds for one answer of the judge.")]
-Weights = Annotated[list[str], typer.Option("--weight", help="NAME=WEIGHT of a reward; 0 leaves it out.")]
 
 
 def warm_start(
@@ -96,7 +96,7 @@ def teacher(
     --judge-model Qwen2.5-7B-Instruct`. A judge that abstains in more than a fifth of its answers stops the run.
     """
     common = {"size": size, "device": device, "base": base, "steps": steps, "readers": readers, "seed": seed}
-    rewards = {"beyond": tuple(reward), "reward_weights": _weights(weight)}
+    rewards = {"beyond": tuple(reward), "reward_weights": parse_weights(weight)}
     judges = {
         "judge": judge,
         "judge_url": judge_url,
@@ -156,15 +156,6 @@ def _train(fields: dict[str, Any], examples: Path, out: Path, minutes: float | N
         print_json(manifest)
     else:
         _print_run(manifest, out)
-
-
-def _weights(pairs: list[str]) -> dict[str, float]:
-    from schemas.errors import UsageError
-
-    try:
-        return {name: float(value) for name, _, value in (pair.partition("=") for pair in pairs)}
-    except ValueError as error:
-        raise UsageError(f"--weight is NAME=WEIGHT, such as coverage=0.5: {error}") from error
 
 
 @contextmanager

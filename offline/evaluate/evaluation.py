@@ -14,8 +14,8 @@
   times is judged by all of its trainings; a reader's score is the mean.
 - The best baseline, with which lists are fused, the best sequence model, and the weights of the lists beside that
   baseline and beside the reader's own signals are chosen on validation readers, of whom nothing else is reported.
-- Best-of-N takes the list with the greatest sum of the rewards; it may be measured on fewer readers, chosen by hash,
-  and is then compared with N = 1 on the same ones.
+- Best-of-N takes the list with the greatest sum of the rewards, weight 1 where none is given; it may be measured on
+  fewer readers, chosen by hash, and is then compared with N = 1 on the same ones.
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,7 +38,7 @@ from offline.evaluate.task import Task, make_task, refuse_training_readers, with
 from offline.experiments.runners import RunnerSettings
 from offline.training.example_set import load_split, read_manifest
 from offline.training.news_index import NewsIndex, TextVectors
-from offline.training.rewards import make_rewards
+from offline.training.rewards import PAPER, make_rewards, weighted
 from schemas.clients.models import Cleaner, Embedder
 from schemas.config import Api
 from schemas.errors import UsageError
@@ -54,6 +54,7 @@ class EvaluationSettings(msgspec.Struct, frozen=True, kw_only=True):
     samples: int = 1  # lists of each reader of a model that can write them; the first is greedy
     best_of: tuple[str, ...] = ()  # models that write so many; (): all
     best_of_readers: int = 0  # on whom best-of-N is measured; 0: all
+    reward_weights: dict[str, float] = {}  # by which the best of N is chosen; 1 where none is named
     cleaner_signals: int = 16  # the latest pages and searches that a cleaner judges
     sequences: SequenceSettings | None = SequenceSettings()  # None: leave those baselines out
     keep: Path | None = None  # folder of the sequence models' answers, which are then not trained again
@@ -80,6 +81,7 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     differences: tuple[Difference, ...]
     best_sequence: str = ""  # "" without sequence models
     best_of_readers: int = 0
+    reward_weights: dict[str, float] = {}  # of best-of-N
     later_news: bool = False  # in the pool, too
     cleaner: str = ""  # version of its weights; "" without one
     dropped: float = 0.0  # by it: share of the pages and searches
@@ -98,6 +100,7 @@ def evaluate(
     """Every baseline and every model on the held-out readers of the prepared folder `examples`."""
     if unknown := set(settings.best_of) - set(models):
         raise UsageError(f"best-of-N is asked of {', '.join(sorted(unknown))}, which is no model of this evaluation")
+    weighted(PAPER, settings.reward_weights)  # a misspelt name is told at once
     manifest = read_manifest(examples)
     held_out = refuse_training_readers(load_split(examples, "held_out"))
     task = make_task(
@@ -137,6 +140,7 @@ def evaluate(
         differences=tuple(_differences(judged.scores, names, list(models), best, seed)),
         best_sequence=sequence,
         best_of_readers=len(task.best_of),
+        reward_weights=settings.reward_weights,
         later_news=settings.later_news,
         cleaner=task.cleaner,
         dropped=task.dropped,
@@ -173,7 +177,16 @@ def _add_models(
     rewards = make_rewards(NewsIndex(task.news.pool, TextVectors(judge.embedder))) if models else {}
     for name, trainings in models.items():
         samples = settings.samples if name in (settings.best_of or models) else 1
-        written = model_answers(name, trainings, task, rewards, samples=samples, seeds=settings.seeds, step=judge.step)
+        written = model_answers(
+            name,
+            trainings,
+            task,
+            rewards,
+            weights=settings.reward_weights,
+            samples=samples,
+            seeds=settings.seeds,
+            step=judge.step,
+        )
         answers |= written.answers
         for suffix, other in ((FUSED, best), (BESIDE, STORED_SIGNALS)):
             judge.step(f"weight of {name} beside {other}")

@@ -27,6 +27,7 @@ def model_answers(
     task: Task,
     rewards: Mapping[str, Reward],
     *,
+    weights: Mapping[str, float] = {},
     samples: int,
     seeds: Sequence[int],
     step: Step,
@@ -46,7 +47,7 @@ def model_answers(
                 known = [reader.user_id for reader in task.validation if first.get(reader.user_id)]
                 validation = first_lists({user: first[user] for user in known})
             for completions in _sampled(name, write, first, task.best_of, samples, seeds):
-                for n, answers in best_lists(completions, task.best_of, rewards).items():
+                for n, answers in best_lists(completions, task.best_of, rewards, weights).items():
                     if n == 1 and len(task.best_of) == len(task.readers):
                         continue  # it is the greedy list of the same readers
                     found.setdefault(name + BEST_OF.format(n), []).append(answers)
@@ -89,14 +90,18 @@ def first_lists(completions: Completions) -> list[Answer]:
 
 
 def best_lists(
-    completions: Completions, readers: Sequence[HeldOutReader], rewards: Mapping[str, Reward]
+    completions: Completions,
+    readers: Sequence[HeldOutReader],
+    rewards: Mapping[str, Reward],
+    weights: Mapping[str, float] = {},
 ) -> dict[int, list[Answer]]:
-    """For N = 1, 2, 4, ... up to the number of samples: the answers of the best of the first N, by the rewards' sum."""
+    """For N = 1, 2, 4, ... up to the number of samples: the answers of the best of the first N, by the rewards' sum,
+    weight 1 where none is named."""
     count = min(LARGEST_N, min(len(completions[reader.user_id]) for reader in readers))
     texts = [text for reader in readers for text in completions[reader.user_id][:count]]
     signals = [signal_texts(reader.profile) for reader in readers for _ in range(count)]
     # no column of clicks: nothing that comes later may choose
-    chosen = best_of(composite(rewards, texts, signals=signals), count)
+    chosen = best_of(composite(rewards, texts, weights, signals=signals), count)
     found = {}
     for n in (2**power for power in range(count.bit_length())):
         rows = zip(readers, chosen[n - 1], strict=True)

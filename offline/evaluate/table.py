@@ -68,6 +68,9 @@ def _asides(evaluation: Evaluation) -> list[str]:
         found.append(f"best sequence model: {evaluation.best_sequence}")
     if 0 < evaluation.best_of_readers < evaluation.readers:
         found.append(f"best-of-N on {evaluation.best_of_readers:,} of the readers")
+    if evaluation.reward_weights:
+        weights = ", ".join(f"{name} {weight:g}" for name, weight in evaluation.reward_weights.items())
+        found.append(f"best-of-N by rewards of the weights {weights}")
     if evaluation.cleaner:
         found.append(f"{evaluation.cleaner} drops {evaluation.dropped:.1%} of the pages and searches")
     for name, count in evaluation.trainings.items():

@@ -253,6 +253,26 @@ def test_only_signals_and_lists_choose_the_best(examples: Path) -> None:
     assert {n: rows[0].queries[0].text for n, rows in found.items()} == {1: "one", 2: "one"}
 
 
+def test_weights_say_which_list_is_the_best(examples: Path) -> None:
+    readers = held_out_of(examples)[:1]
+    texts = {readers[0].user_id: ("three", "one")}
+    rewards = {
+        "length": lambda completions, **columns: [float(len(text)) for text in completions],
+        "short": lambda completions, **columns: [-1.5 * len(text) for text in completions],
+    }
+    best = [
+        best_lists(texts, readers, rewards, weights)[2][0].queries[0].text  # type: ignore[arg-type]
+        for weights in ({}, {"short": 0.0}, {"length": 2.0})
+    ]
+    assert best == ["one", "three", "three"]
+
+
+def test_a_misspelt_reward_is_told_at_once(tmp_path: Path) -> None:
+    settings = EvaluationSettings(reward_weights={"diverse": 0.0})
+    with pytest.raises(UsageError, match="no reward is called diverse: there are align, coverage"):
+        evaluate(tmp_path, {}, MemoryEmbedder(), settings, print)
+
+
 def test_few_readers_can_be_asked_for(examples: Path) -> None:
     rows = load_split(examples, "held_out")
     task = make_task(examples, rows, MemoryEmbedder(), fresh_days=3.0, most_readers=2)
