@@ -5,7 +5,6 @@ are padding, whose loss it then drops. Here only places with a label are scored:
 """
 
 import logging
-from collections.abc import Callable
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -19,6 +18,7 @@ from rectools.models.nn.transformers.lightning import TransformerLightningModule
 from rectools.models.nn.transformers.net_blocks import TransformerLayersBase
 from rectools.models.nn.transformers.utils import leave_one_out_mask
 
+from offline.evaluate.policies import Step
 from offline.evaluate.sequence_settings import SequenceSettings
 
 WATCHED = "val_loss"  # mean cross-entropy of the last click of readers whose last click is held apart
@@ -41,10 +41,11 @@ class GruLayers(TransformerLayersBase):  # type: ignore[misc]  # RecTools is unt
     def __init__(self, n_blocks: int, n_factors: int, n_heads: int, dropout_rate: float, **_: Any) -> None:
         super().__init__()
         inner = dropout_rate if n_blocks > 1 else 0.0
+        self.norm = torch.nn.LayerNorm(n_factors)  # as in SASRec's blocks: vectors of articles begin near 0
         self.gru = torch.nn.GRU(n_factors, n_factors, n_blocks, batch_first=True, dropout=inner)
 
     def forward(self, seqs: torch.Tensor, timeline_mask: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
-        hidden: torch.Tensor = self.gru(seqs * timeline_mask)[0]
+        hidden: torch.Tensor = self.gru(self.norm(seqs) * timeline_mask)[0]
         return hidden * timeline_mask
 
 
@@ -54,7 +55,7 @@ LAYERS: dict[str, dict[str, Any]] = {
 }
 
 
-def fitted(name: str, dataset: Dataset, settings: SequenceSettings, step: Callable[[str], None]) -> SASRecModel:
+def fitted(name: str, dataset: Dataset, settings: SequenceSettings, step: Step) -> SASRecModel:
     """The model of the epoch which predicted best what readers clicked last; `step` hears how far it is."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     seed_everything(settings.seed, verbose=False)
@@ -76,9 +77,7 @@ def fitted(name: str, dataset: Dataset, settings: SequenceSettings, step: Callab
             recommend_torch_device="cpu",
             get_val_mask_func=leave_one_out_mask,
             get_val_mask_func_kwargs={"val_users": settings.apart_of(dataset.user_id_map.size)},
-            get_trainer_func=lambda: _trainer(
-                settings, best, lambda told: step(f"{name}, seed {settings.seed}: {told}")
-            ),
+            get_trainer_func=lambda: _trainer(settings, best, tell),
             **LAYERS[name],
         )
         model.fit(dataset)
@@ -87,7 +86,7 @@ def fitted(name: str, dataset: Dataset, settings: SequenceSettings, step: Callab
     return model
 
 
-def _trainer(settings: SequenceSettings, best: ModelCheckpoint, step: Callable[[str], None]) -> Trainer:
+def _trainer(settings: SequenceSettings, best: ModelCheckpoint, step: Step) -> Trainer:
     """Quiet, and without the folders that lightning leaves behind."""
 
     def tell(trainer: Trainer, *_: Any) -> None:

@@ -168,7 +168,8 @@ def train_teacher(
         if run.finished:
             return run.manifest
         loaded, told = load_base(start), material.training[: settings.steps * settings.groups]
-        if isinstance(expected := material.rewards.get(EXPECTED_HIT), ExpectedHit):
+        expected = material.rewards.get(EXPECTED_HIT)
+        if isinstance(expected, ExpectedHit) and settings.reward_weights.get(EXPECTED_HIT, 1.0):
             expected.learn(material.training, len(told), session.tell)
         return train_stage(
             run,
