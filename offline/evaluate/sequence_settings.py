@@ -12,7 +12,7 @@ class SequenceSettings(msgspec.Struct, frozen=True, kw_only=True):
     blocks: int = 2
     heads: int = 2
     epochs: int = 20  # at most
-    patience: int = 3  # epochs without a better prediction before it ends: a GRU stays for two at what is popular
+    patience: int = 3  # epochs without a better prediction before it ends
     longest: int = 50
     seed: int = 7
     most_apart: int = 2_000  # readers whose last click is held apart to see when to end
