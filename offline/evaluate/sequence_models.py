@@ -59,10 +59,6 @@ def fitted(name: str, dataset: Dataset, settings: SequenceSettings, step: Step) 
     """The model of the epoch which predicted best what readers clicked last; `step` hears how far it is."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     seed_everything(settings.seed, verbose=False)
-
-    def tell(told: str) -> None:
-        step(f"{name}, seed {settings.seed}: {told}")
-
     with TemporaryDirectory(prefix="keenstream-sequences-") as folder:
         best = ModelCheckpoint(folder, monitor=WATCHED, save_weights_only=True)
         model = SASRecModel(
@@ -77,7 +73,7 @@ def fitted(name: str, dataset: Dataset, settings: SequenceSettings, step: Step) 
             recommend_torch_device="cpu",
             get_val_mask_func=leave_one_out_mask,
             get_val_mask_func_kwargs={"val_users": settings.apart_of(dataset.user_id_map.size)},
-            get_trainer_func=lambda: _trainer(settings, best, tell),
+            get_trainer_func=lambda: _trainer(name, settings, best, step),
             **LAYERS[name],
         )
         model.fit(dataset)
@@ -86,12 +82,13 @@ def fitted(name: str, dataset: Dataset, settings: SequenceSettings, step: Step) 
     return model
 
 
-def _trainer(settings: SequenceSettings, best: ModelCheckpoint, step: Step) -> Trainer:
+def _trainer(name: str, settings: SequenceSettings, best: ModelCheckpoint, step: Step) -> Trainer:
     """Quiet, and without the folders that lightning leaves behind."""
 
     def tell(trainer: Trainer, *_: Any) -> None:
         done = trainer.fit_loop.batch_idx / trainer.num_training_batches
-        step(f"epoch {trainer.current_epoch + 1} of at most {settings.epochs}, {done:.0%}")
+        epoch = f"epoch {trainer.current_epoch + 1} of at most {settings.epochs}"
+        step(f"{name}, seed {settings.seed}: {epoch}, {done:.0%}")
 
     return Trainer(
         max_epochs=settings.epochs,

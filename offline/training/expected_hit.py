@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from offline.training.click_model import Expected, News, expected_clicks
+from offline.training.material import prompts_of
 from offline.training.proposals import TrainingReader, worth_of
 from offline.training.rewards import EXPECTED_HIT, Completion, Values, queries_of
 from offline.training.searched import searched
-from schemas.prompt import BARE, render_prompt
 
 
 class ExpectedHit:
@@ -30,8 +30,8 @@ class ExpectedHit:
     def learn(self, readers: Sequence[TrainingReader], most: int, tell: Callable[[str], None]) -> None:
         """From the clicks of all `readers` what each of the first `most` can be expected to click: takes minutes."""
         expected = expected_clicks(readers, self._news, most=most, tell=tell)
-        rows = zip(readers[:most], expected, strict=True)
-        self._known = {render_prompt(reader.profile, BARE): (reader, clicks) for reader, clicks in rows}
+        told = readers[:most]
+        self._known = dict(zip(prompts_of(told), zip(told, expected, strict=True), strict=True))
 
     def __call__(self, prompts: Sequence[str], completions: Sequence[Completion], **columns: Any) -> Values:
         lists = [queries_of(completion) for completion in completions]

@@ -135,8 +135,7 @@ def _chosen(material: Material, settings: WarmStart, base: str, tell: Tell) -> l
     texts = _samples(told, settings, base, tell) if settings.choice.samples else None
     tell(f"choosing the best list of each of {len(told)} readers by the clicks of {len(material.training)}")
     parts: dict[str, float] = {}
-    rewards = {name: reward for name, reward in material.rewards.items() if name != EXPECTED_HIT}  # the choice's own
-    score = composite_of(rewards, {}, parts.__setitem__)
+    score = composite_of(material.rewards, {}, parts.__setitem__)
     lists = choose_lists(material.training, material.news, score, settings.choice, texts, most=len(told), tell=tell)
     for name, share in parts.items():
         if share and name.endswith(SHARE_ABSTAINED):
