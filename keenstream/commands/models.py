@@ -1,6 +1,7 @@
-"""`keenstream models build | list`; the commands of releases are added from releases.py."""
+"""`keenstream models build | list | export`; the commands of releases are added from releases.py."""
 
 import asyncio
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -58,3 +59,20 @@ def list_loaded(as_json: bool = JSON_OPTION) -> None:
     for model in models:
         table.add_row(model.name, model.version, model.state, model.model_version, model.prompt_version)
     console.print(table)
+
+
+@app.command("export")
+def export(
+    folder: Annotated[Path, typer.Argument(help="A folder that is not there yet.")],
+) -> None:
+    """Write the shipped student as a Hugging Face folder, to evaluate, to train further or to serve elsewhere.
+
+    Example: `keenstream models export shipped`, then `keenstream evaluate examples --model student=shipped`
+    """
+    from keenstream.stack.folders import state_folder
+    from offline.release.export import export_shipped
+    from offline.release.models import ModelPaths
+
+    paths = ModelPaths.below(state_folder())
+    export_shipped(paths.student_hf, paths.cache, folder, progress=lambda step: console.print(step, markup=False))
+    console.print(f"{folder} holds the shipped student, which reads the bare prompt", markup=False)

@@ -17,7 +17,7 @@ COMMANDS = ["demo", "prepare", "worker", "send", "ingest", "show", "erase", "sim
 GROUPED = [
     ("stack", "up"), ("stack", "status"), ("stack", "down"),
     ("dead-letters", "list"), ("dead-letters", "show"), ("dead-letters", "replay"),
-    ("models", "build"), ("models", "list"), ("api-key", "create"),
+    ("models", "build"), ("models", "list"), ("models", "export"), ("api-key", "create"),
     ("experiment", "analyse"), ("experiment", "power"), ("experiment", "offpolicy"),
 ]  # fmt: skip
 

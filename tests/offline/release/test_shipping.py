@@ -8,9 +8,11 @@ import msgspec
 import pytest
 import torch
 
+from offline.evaluate.served_prompt import checkpoint_in
 from offline.release import smollm2
 from offline.release.adapter import CONFIGURATION, WEIGHTS, cut_to
 from offline.release.difference import DIFFERENCE
+from offline.release.export import export_shipped
 from offline.release.manifest import FILE_NAME, Manifest, read_manifest, sha256_of, write_manifest
 from offline.release.releases import HeldOut
 from offline.release.served_code import ServedStudent
@@ -122,6 +124,20 @@ def test_the_whole_rank_gives_the_runs_weights_back(shipped: Path, run: Path, ba
     theirs = dict(trained.named_parameters())
     for name, weight in merged.named_parameters():
         torch.testing.assert_close(weight, theirs[name], atol=2e-3, rtol=0)
+
+
+def test_what_is_shipped_comes_out_as_a_checkpoint(shipped: Path, base: Path, tmp_path: Path) -> None:
+    target = tmp_path / "out"
+    manifest = export_shipped(base, tmp_path, target, lambda step: None, shipped=shipped)
+    assert read_manifest(target) == msgspec.structs.replace(manifest, sha256=sha256_of(target / "model.safetensors"))
+    assert (manifest.name, manifest.version, manifest.engine) == (NAME, "1", "transformers")
+    assert checkpoint_in(str(target)) == (str(target), BARE)
+    assert load_base(str(target)).model.config.num_hidden_layers == len(KEPT)
+    with pytest.raises(UsageError, match="is there already"):
+        export_shipped(base, tmp_path, target, lambda step: None, shipped=shipped)
+    with pytest.raises(UsageError, match="no student is shipped"):
+        export_shipped(base, tmp_path, tmp_path / "other", lambda step: None, shipped=tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
 
 
 @pytest.mark.parametrize(("bits", "least"), [(8, 0.9995), (4, 0.98), (3, 0.95)])
