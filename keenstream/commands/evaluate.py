@@ -39,6 +39,14 @@ BestOf = Annotated[list[str], typer.Option(help="NAME of a model that writes N l
 BestOfReaders = Annotated[
     int, typer.Option(min=0, help="Measure best-of-N on so many readers, chosen by hash; 0: all.")
 ]
+Beyond = Annotated[
+    list[str],
+    typer.Option(
+        "--reward",
+        help="A reward that the paper does not have, for best-of-N: copying, or expected_hit, which learns a click "
+        "model of training readers (minutes) and gives it a row.",
+    ),
+]
 Readers = Annotated[int, typer.Option(min=0, help="At most so many held-out and validation readers; 0: all.")]
 LaterNews = Annotated[
     bool, typer.Option("--later-news", help="Also search what is published in the days whose clicks count.")
@@ -67,6 +75,7 @@ def evaluate(
     samples: Samples = 1,
     best_of: BestOf = [],  # noqa: B006
     best_of_readers: BestOfReaders = 0,
+    reward: Beyond = [],  # noqa: B006
     weight: Weights = [],  # noqa: B006
     seeds: Annotated[int, typer.Option(min=1, help="Repetitions of what is random.")] = 3,
     readers: Readers = 0,
@@ -106,6 +115,7 @@ def evaluate(
         samples=samples,
         best_of=tuple(best_of),
         best_of_readers=best_of_readers,
+        beyond=tuple(reward),
         reward_weights=parse_weights(weight),
         cleaner_signals=config.interests.cleaner_signals,
         sequences=SequenceSettings() if sequences else None,

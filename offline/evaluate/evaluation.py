@@ -15,7 +15,9 @@
 - The best baseline, with which lists are fused, the best sequence model, and the weights of the lists beside that
   baseline and beside the reader's own signals are chosen on validation readers, of whom nothing else is reported.
 - Best-of-N takes the list with the greatest sum of the rewards, weight 1 where none is given; it may be measured on
-  fewer readers, chosen by hash, and is then compared with N = 1 on the same ones.
+  fewer readers, chosen by hash, and is then compared with N = 1 on the same ones. No reward of it sees later clicks.
+- With the reward `expected_hit` there is a row of the click model that it rests on: learnt from the clicks of training
+  readers until t, it ranks the whole pool. It is no baseline, since it scores every article for every reader.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,10 +28,11 @@ import msgspec
 from offline.evaluate.baselines import baselines, own_signals
 from offline.evaluate.choices import Weighing, best_by, fused, validation_means
 from offline.evaluate.claims import DEEP, Finding, findings
+from offline.evaluate.expectations import learn_expectations
 from offline.evaluate.judge import Answers, Judge
 from offline.evaluate.model_answers import model_answers
 from offline.evaluate.policies import OpenPolicy, Step
-from offline.evaluate.policy_names import BESIDE, BEST_OF, CLEANED, FUSED, OWN_SIGNALS, STORED_SIGNALS
+from offline.evaluate.policy_names import BESIDE, BEST_OF, CLEANED, CLICK_MODEL, FUSED, OWN_SIGNALS, STORED_SIGNALS
 from offline.evaluate.scores import Difference, PolicyRow, ReaderScore, differences, policy_rows
 from offline.evaluate.scoring import PLACES
 from offline.evaluate.sequence_settings import NAMES, SequenceSettings
@@ -38,7 +41,7 @@ from offline.evaluate.task import Task, make_task, refuse_training_readers, with
 from offline.experiments.runners import RunnerSettings
 from offline.training.example_set import load_split, read_manifest
 from offline.training.news_index import NewsIndex, TextVectors
-from offline.training.rewards import PAPER, make_rewards, weighted
+from offline.training.rewards import EXPECTED_HIT, HIT, Reward, make_rewards, reward_names, weighted
 from schemas.clients.models import Cleaner, Embedder
 from schemas.config import Api
 from schemas.errors import UsageError
@@ -54,6 +57,7 @@ class EvaluationSettings(msgspec.Struct, frozen=True, kw_only=True):
     samples: int = 1  # lists of each reader of a model that can write them; the first is greedy
     best_of: tuple[str, ...] = ()  # models that write so many; (): all
     best_of_readers: int = 0  # on whom best-of-N is measured; 0: all
+    beyond: tuple[str, ...] = ()  # rewards that the paper does not have, which choose too
     reward_weights: dict[str, float] = {}  # by which the best of N is chosen; 1 where none is named
     cleaner_signals: int = 16  # the latest pages and searches that a cleaner judges
     sequences: SequenceSettings | None = SequenceSettings()  # None: leave those baselines out
@@ -81,6 +85,7 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     differences: tuple[Difference, ...]
     best_sequence: str = ""  # "" without sequence models
     best_of_readers: int = 0
+    beyond: tuple[str, ...] = ()  # rewards of best-of-N that the paper does not have
     reward_weights: dict[str, float] = {}  # of best-of-N
     later_news: bool = False  # in the pool, too
     cleaner: str = ""  # version of its weights; "" without one
@@ -100,7 +105,7 @@ def evaluate(
     """Every baseline and every model on the held-out readers of the prepared folder `examples`."""
     if unknown := set(settings.best_of) - set(models):
         raise UsageError(f"best-of-N is asked of {', '.join(sorted(unknown))}, which is no model of this evaluation")
-    weighted(PAPER, settings.reward_weights)  # a misspelt name is told at once
+    _check_rewards(settings)
     manifest = read_manifest(examples)
     held_out = refuse_training_readers(load_split(examples, "held_out"))
     task = make_task(
@@ -120,8 +125,16 @@ def evaluate(
     best, sequence = best_by(means, names), best_by(means, NAMES)
     if task.cleaned:
         answers |= {f"{name}{CLEANED}": [baseline(task.cleaned)] for name, baseline in own_signals().items()}
-    weights = _add_models(answers, models, best, judge, settings)
+    texts = TextVectors(embedder)
+    rewards: dict[str, Reward] = (
+        make_rewards(NewsIndex(task.news.pool, texts), beyond=settings.beyond) if models else {}
+    )
+    if EXPECTED_HIT in settings.beyond:
+        learnt = learn_expectations(examples, task, texts, PLACES, step)
+        answers[CLICK_MODEL], rewards = [learnt.answers], rewards | {EXPECTED_HIT: learnt.reward}
+    weights = _add_models(answers, models, rewards, best, judge, settings)
     judged = judge.judge(task.readers, answers)
+    rivals = [*names, *(name for name in (CLICK_MODEL,) if name in answers)]
     seed = settings.seeds[0]
     return Evaluation(
         protocol=__doc__ or "",
@@ -137,9 +150,10 @@ def evaluate(
         fused_weights=weights,
         trainings={name: len(trainings) for name, trainings in models.items()},
         rows=tuple(policy_rows(judged.scores, seed=seed)),
-        differences=tuple(_differences(judged.scores, names, list(models), best, seed)),
+        differences=tuple(_differences(judged.scores, rivals, list(models), best, seed)),
         best_sequence=sequence,
         best_of_readers=len(task.best_of),
+        beyond=settings.beyond,
         reward_weights=settings.reward_weights,
         later_news=settings.later_news,
         cleaner=task.cleaner,
@@ -147,6 +161,13 @@ def evaluate(
         repeats=judged.repeats,
         findings=tuple(findings(judged.scores, best, sequence, seed=seed)),
     )
+
+
+def _check_rewards(settings: EvaluationSettings) -> None:
+    """UsageError at once for a misspelt name, and for a reward that looks at what is to be found."""
+    weighted(reward_names(settings.beyond), settings.reward_weights)
+    if HIT in settings.beyond:
+        raise UsageError(f"the reward {HIT} looks at later clicks and cannot choose lists: use {EXPECTED_HIT}")
 
 
 def _baseline_answers(task: Task, settings: EvaluationSettings, step: Step) -> Answers:
@@ -170,11 +191,15 @@ def _baseline_answers(task: Task, settings: EvaluationSettings, step: Step) -> A
 
 
 def _add_models(
-    answers: Answers, models: Models, best: str, judge: Judge, settings: EvaluationSettings
+    answers: Answers,
+    models: Models,
+    rewards: Mapping[str, Reward],
+    best: str,
+    judge: Judge,
+    settings: EvaluationSettings,
 ) -> dict[str, float]:
     """To `answers`, alone and beside two baselines: the best one, and the signals that the API serves too."""
     task, weights = judge.task, dict[str, float]()
-    rewards = make_rewards(NewsIndex(task.news.pool, TextVectors(judge.embedder))) if models else {}
     for name, trainings in models.items():
         samples = settings.samples if name in (settings.best_of or models) else 1
         written = model_answers(

@@ -14,6 +14,7 @@ from offline.evaluate.task import Task
 from offline.training.proposals import signal_texts
 from offline.training.rewards import Reward, best_of, composite, queries_of
 from schemas.errors import UsageError
+from schemas.prompt import BARE, render_prompt
 
 
 class ModelAnswers(msgspec.Struct, frozen=True):
@@ -99,9 +100,11 @@ def best_lists(
     weight 1 where none is named."""
     count = min(LARGEST_N, min(len(completions[reader.user_id]) for reader in readers))
     texts = [text for reader in readers for text in completions[reader.user_id][:count]]
-    signals = [signal_texts(reader.profile) for reader in readers for _ in range(count)]
-    # no column of clicks: nothing that comes later may choose
-    chosen = best_of(composite(rewards, texts, weights, signals=signals), count)
+    columns = {
+        "prompts": [render_prompt(reader.profile, BARE) for reader in readers for _ in range(count)],
+        "signals": [signal_texts(reader.profile) for reader in readers for _ in range(count)],
+    }  # none of clicks: nothing that comes later may choose
+    chosen = best_of(composite(rewards, texts, weights, **columns), count)
     found = {}
     for n in (2**power for power in range(count.bit_length())):
         rows = zip(readers, chosen[n - 1], strict=True)

@@ -4,6 +4,7 @@ from typing import Final
 
 OWN_SIGNALS: Final = "own signals"  # the name begins so; how many follows
 STORED_SIGNALS: Final = f"{OWN_SIGNALS} (8)"  # as many as the stream stores (schemas/config.py, Interests)
+CLICK_MODEL: Final = "click model (ranks all news)"  # no rival: what candidates leave to be had (expectations.py)
 FUSED: Final = " + best baseline"
 BESIDE: Final = f" + {STORED_SIGNALS}"  # as the API serves them
 BEST_OF: Final = ", best of {}"

@@ -68,6 +68,8 @@ def _asides(evaluation: Evaluation) -> list[str]:
         found.append(f"best sequence model: {evaluation.best_sequence}")
     if 0 < evaluation.best_of_readers < evaluation.readers:
         found.append(f"best-of-N on {evaluation.best_of_readers:,} of the readers")
+    if evaluation.beyond:
+        found.append(f"best-of-N also by {', '.join(evaluation.beyond)}")
     if evaluation.reward_weights:
         weights = ", ".join(f"{name} {weight:g}" for name, weight in evaluation.reward_weights.items())
         found.append(f"best-of-N by rewards of the weights {weights}")

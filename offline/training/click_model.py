@@ -11,6 +11,7 @@ of texts knows: words that the same readers use come near each other, those of a
 the news that its readers click.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -48,6 +49,7 @@ class News(msgspec.Struct, frozen=True):
     embed: Callable[[Sequence[str]], Vectors]
     alive: int = 0  # articles that can be found at one moment; 0: all of them
     shown_from_ms: int = 0  # older articles were shown to no reader any more: lists are chosen by them, not judged
+    shown_until_ms: float = math.inf  # newer ones were not shown yet: no click on them can be learnt from
 
 
 def expected_clicks(
@@ -64,8 +66,7 @@ def expected_clicks(
 
     A reader who is seen at several moments is in one half with all of them.
     """
-    told = (signal.text for reader in readers for _, signal in latest_signals(reader.profile))
-    news.embed(list(dict.fromkeys(told)))  # in full batches, once
+    _embed_signals(readers, news)
     judged = np.arange(len(news.articles)) if places is None else places
     halves = halves_of(readers)
     dealt = [[row for row, own in zip(readers, halves, strict=True) if own == half] for half in (0, 1)]
@@ -74,11 +75,34 @@ def expected_clicks(
         tell(f"click model {half + 1} of 2: learning from {len(dealt[half])} readers")
         model = _Model(news, dealt[half], dealt[1 - half], seed)
         tell(f"click model {half + 1} of 2: judging {len(judged)} articles for {halves[:most].count(1 - half)} readers")
-        with threadpool_limits(1):  # between products this small a second thread spins: half of the time was lost
-            for row, reader in enumerate(readers[:most]):
-                if halves[row] != half:
-                    found[row] = model.expected(reader, judged)
+        rows = [row for row, own in enumerate(halves[:most]) if own != half]
+        for row, clicks in zip(rows, model.expected_of([readers[row] for row in rows], judged), strict=True):
+            found[row] = clicks
     return found
+
+
+def expected_of_strangers(
+    strangers: Sequence[TrainingReader],
+    readers: Sequence[TrainingReader],
+    news: News,
+    *,
+    places: Places,
+    seed: int = 7,
+    tell: Callable[[str], None] = lambda sentence: None,
+) -> list[Expected]:
+    """Of the articles at `places` for each of `strangers`, by one model of the clicks of all `readers`; no stranger's
+    clicks teach."""
+    _embed_signals([*readers, *strangers], news)
+    tell(f"click model: learning from {len(readers)} readers")
+    model = _Model(news, readers, strangers, seed)
+    tell(f"click model: judging {len(places)} articles for {len(strangers)} readers")
+    return model.expected_of(strangers, places)
+
+
+def _embed_signals(readers: Sequence[TrainingReader], news: News) -> None:
+    """In full batches, once."""
+    told = (signal.text for reader in readers for _, signal in latest_signals(reader.profile))
+    news.embed(list(dict.fromkeys(told)))
 
 
 def halves_of(readers: Sequence[TrainingReader]) -> list[int]:
@@ -151,20 +175,30 @@ class _Model:
         self._news, self._rng = news, np.random.default_rng(seed)
         self._words = _Words(news, readers, others, seed)
         self._place = {article.article_id: at for at, article in enumerate(news.articles)}
-        self._shown = np.array([article.published_at >= news.shown_from_ms for article in news.articles])
+        published = np.array([article.published_at for article in news.articles])
+        self._shown = (published >= news.shown_from_ms) & (published <= news.shown_until_ms)
         rate = min(1.0, MOST_PAIRS / max(1, len(readers) * self._shown.sum()))
-        with threadpool_limits(1):  # as in expected_clicks
+        with threadpool_limits(1):  # as in expected_of
             rows = [self._pairs(reader, rate) for reader in readers]
         clicked = np.concatenate([row[1] for row in rows])
         self._rate, self._constant = rate, float(clicked.mean())
         self._boosting: Any = None
         if 0 < clicked.sum() < len(clicked):
             boosting = HistGradientBoostingClassifier(
-                max_iter=150, learning_rate=0.06, max_leaf_nodes=7, min_samples_leaf=60, l2_regularization=5.0
+                max_iter=150,
+                learning_rate=0.06,
+                max_leaf_nodes=7,
+                min_samples_leaf=60,
+                l2_regularization=5.0,
+                random_state=seed,  # of the pairs that tell when to stop
             )
             self._boosting = boosting.fit(np.concatenate([row[0] for row in rows]), clicked)
 
-    def expected(self, reader: TrainingReader, places: Places) -> Expected:
+    def expected_of(self, readers: Sequence[TrainingReader], places: Places) -> list[Expected]:
+        with threadpool_limits(1):  # between products this small a second thread spins: half of the time was lost
+            return [self._expected(reader, places) for reader in readers]
+
+    def _expected(self, reader: TrainingReader, places: Places) -> Expected:
         """[places], corrected for the share of unclicked pairs that the model was fitted to."""
         if self._boosting is None:
             odds = np.full(len(places), self._constant)

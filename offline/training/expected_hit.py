@@ -29,9 +29,11 @@ class ExpectedHit:
 
     def learn(self, readers: Sequence[TrainingReader], most: int, tell: Callable[[str], None]) -> None:
         """From the clicks of all `readers` what each of the first `most` can be expected to click: takes minutes."""
-        expected = expected_clicks(readers, self._news, most=most, tell=tell)
-        told = readers[:most]
-        self._known = dict(zip(prompts_of(told), zip(told, expected, strict=True), strict=True))
+        self.know(readers[:most], expected_clicks(readers, self._news, most=most, tell=tell))
+
+    def know(self, readers: Sequence[TrainingReader], expected: Sequence[Expected]) -> None:
+        """What each of these can be expected to click, of all the news."""
+        self._known = dict(zip(prompts_of(readers), zip(readers, expected, strict=True), strict=True))
 
     def __call__(self, prompts: Sequence[str], completions: Sequence[Completion], **columns: Any) -> Values:
         lists = [queries_of(completion) for completion in completions]

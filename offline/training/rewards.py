@@ -34,8 +34,9 @@ LogMetric = Callable[[str, float], None]
 
 SHARE_ABSTAINED = "/abstained"  # end of a part's name
 PAPER = ("align", "coverage", "specificity", "diversity", "structure")
+HIT = "hit"
 EXPECTED_HIT = "expected_hit"
-BEYOND = ("hit", EXPECTED_HIT, "copying")
+BEYOND = (HIT, EXPECTED_HIT, "copying")
 
 
 class Align:
@@ -103,7 +104,7 @@ class Structure:
 class Hit:
     """Recall of the `clicked` articles that the index holds; abstains for a reader without any."""
 
-    __name__ = "hit"
+    __name__ = HIT
 
     def __init__(self, index: NewsIndex) -> None:
         self._index = index
@@ -152,7 +153,7 @@ def make_rewards(
         "structure": Structure(),
     }
     reward_names(beyond)
-    others: dict[str, Reward] = {"hit": Hit(index), "copying": Copying()}
+    others: dict[str, Reward] = {HIT: Hit(index), "copying": Copying()}
     return rewards | {name: others[name] for name in beyond if name in others}
 
 
