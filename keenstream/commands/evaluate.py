@@ -19,6 +19,7 @@ from schemas.errors import UsageError
 if TYPE_CHECKING:
     from offline.evaluate.evaluation import Evaluation, Models
     from offline.evaluate.policies import OpenPolicy
+    from offline.evaluate.sequence_settings import SequenceSettings
     from schemas.clients.models import Cleaner, Embedder
     from schemas.config import Config
     from schemas.prompt import PromptVersion
@@ -103,7 +104,6 @@ def evaluate(
     """
     from keenstream.settings import resolve_config
     from offline.evaluate import evaluation as protocol
-    from offline.evaluate.sequence_settings import SequenceSettings
     from offline.experiments.runners import RunnerSettings
 
     config = resolve_config()
@@ -118,7 +118,7 @@ def evaluate(
         beyond=tuple(reward),
         reward_weights=parse_weights(weight),
         cleaner_signals=config.interests.cleaner_signals,
-        sequences=SequenceSettings() if sequences else None,
+        sequences=_sequences(sequences),
         keep=keep,
         api=config.api,
         runner=RunnerSettings(runner=runner, workers=workers, options=tuple(beam)),
@@ -128,6 +128,12 @@ def evaluate(
     with _examples(examples, config, articles, gap, simulated, seed) as folder, step_progress("evaluating") as step:
         found = protocol.evaluate(folder, models, embedder, settings, step, cleaning)
     _tell(found, out, as_json)
+
+
+def _sequences(wanted: bool) -> "SequenceSettings | None":
+    from offline.evaluate.sequence_settings import SequenceSettings
+
+    return SequenceSettings() if wanted else None
 
 
 def _built(with_cleaner: bool) -> "tuple[Embedder, Cleaner | None]":

@@ -125,16 +125,9 @@ def evaluate(
     best, sequence = best_by(means, names), best_by(means, NAMES)
     if task.cleaned:
         answers |= {f"{name}{CLEANED}": [baseline(task.cleaned)] for name, baseline in own_signals().items()}
-    texts = TextVectors(embedder)
-    rewards: dict[str, Reward] = (
-        make_rewards(NewsIndex(task.news.pool, texts), beyond=settings.beyond) if models else {}
-    )
-    if EXPECTED_HIT in settings.beyond:
-        learnt = learn_expectations(examples, task, texts, PLACES, step)
-        answers[CLICK_MODEL], rewards = [learnt.answers], rewards | {EXPECTED_HIT: learnt.reward}
+    rewards = _rewards(answers, examples, judge, settings)
     weights = _add_models(answers, models, rewards, best, judge, settings)
     judged = judge.judge(task.readers, answers)
-    rivals = [*names, *(name for name in (CLICK_MODEL,) if name in answers)]
     seed = settings.seeds[0]
     return Evaluation(
         protocol=__doc__ or "",
@@ -150,7 +143,7 @@ def evaluate(
         fused_weights=weights,
         trainings={name: len(trainings) for name, trainings in models.items()},
         rows=tuple(policy_rows(judged.scores, seed=seed)),
-        differences=tuple(_differences(judged.scores, rivals, list(models), best, seed)),
+        differences=tuple(_differences(judged.scores, names, list(models), best, seed)),
         best_sequence=sequence,
         best_of_readers=len(task.best_of),
         beyond=settings.beyond,
@@ -190,6 +183,16 @@ def _baseline_answers(task: Task, settings: EvaluationSettings, step: Step) -> A
     return found
 
 
+def _rewards(answers: Answers, examples: Path, judge: Judge, settings: EvaluationSettings) -> dict[str, Reward]:
+    """Of best-of-N. The click model that `expected_hit` needs is added to `answers`."""
+    texts = TextVectors(judge.embedder)
+    rewards: dict[str, Reward] = make_rewards(NewsIndex(judge.task.news.pool, texts), beyond=settings.beyond)
+    if EXPECTED_HIT in settings.beyond:
+        learnt = learn_expectations(examples, judge.task, texts, PLACES, judge.step)
+        answers[CLICK_MODEL], rewards[EXPECTED_HIT] = [learnt.answers], learnt.reward
+    return rewards
+
+
 def _add_models(
     answers: Answers,
     models: Models,
@@ -225,7 +228,8 @@ def _differences(
 ) -> list[Difference]:
     """Models against everything, fused ones against the best baseline, best-of-N against the one list, cleaned
     against as they were."""
-    pairs = [(model, other) for model in models for other in (*names, *models) if model != other]
+    others = (*names, *({CLICK_MODEL} & scores.keys()), *models)
+    pairs = [(model, other) for model in models for other in others if model != other]
     pairs += [(f"{model}{FUSED}", best) for model in models]
     pairs += [(f"{model}{BESIDE}", STORED_SIGNALS) for model in models]
     pairs += [(name, model) for model in models for name in scores if name.startswith(model + BEST_OF.format(""))]
