@@ -65,13 +65,13 @@ def test_noise_among_the_signals_is_not_chosen_first(material: Material) -> None
         msgspec.structs.replace(reader, profile=msgspec.structs.replace(reader.profile, page=(noise,)))
         for reader in material.training
     ]
+    few = choose_lists(noisy, material.news, HITS_ONLY, ChoiceSettings())
+    judged = [row.recall for row in few if row.recall is not None]
+    assert sum(judged) > 0.8 * len(judged)
     news = make_news(world.articles(per_topic=150), TextVectors(MemoryEmbedder()))  # in a few, noise finds as much
     chosen = choose_lists(noisy, news, HITS_ONLY, ChoiceSettings())
-    judged = [row.recall for row in chosen if row.recall is not None]
-    assert sum(judged) > 0.8 * len(judged)
     assert {row.source for row in chosen} == {"composed"}
-    first = [parse_queries(row.completion)[0] for row in chosen]  # the best query comes first
-    assert sum("gmail" in query for query in first) == 0
+    assert not any("gmail" in row.completion.partition(";")[0] for row in chosen)  # the best query comes first
 
 
 def test_signals_that_the_prompt_tells_are_offered_beside_names_of_the_news(material: Material) -> None:
