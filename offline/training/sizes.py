@@ -26,7 +26,7 @@ class WarmStart(msgspec.Struct, frozen=True, kw_only=True):
     checkpoint_every: int
     choice: ChoiceSettings = ChoiceSettings()  # of the lists
     seed: int = 7
-    max_new_tokens: int = 80  # five queries, with room
+    max_new_tokens: int = 80  # five names, with room
     bf16: bool = False
 
 
@@ -40,7 +40,7 @@ class Teacher(msgspec.Struct, frozen=True, kw_only=True):
     checkpoint_every: int
     held_out_every: int
     temperature: float = 1.0
-    max_new_tokens: int = 80  # five queries, with room
+    max_new_tokens: int = 80  # five names, with room
     kl_weight: float = 0.0
     lora_rank: int = 0  # 0: all weights
     reward_weights: dict[str, float] = {}  # by name; 1 where none is named, 0 leaves it out
@@ -61,7 +61,7 @@ class Student(msgspec.Struct, frozen=True, kw_only=True):
     warm_start: WarmStart
     engine: Engine = "transformers"  # that writes the teacher's lists
     temperature: float = 1.0
-    max_new_tokens: int = 80  # five queries, with room
+    max_new_tokens: int = 80  # five names, with room
     gates: GateSettings = GateSettings()
     seed: int = 7
     bf16: bool = False

@@ -5,9 +5,6 @@ that readers of like prompts are given (likely_names.py); and what the model its
 composite reward plus weight times the clicks that it is expected to bring (click_model.py). Half of the articles, by a
 hash, choose; what the readers were shown of the other half reports (`Chosen.recall`): a student cannot see the news of
 the day, so a list is worth what it brings of other news than that which chose it, and older news helps to choose.
-
-The queries of a list stand in an order by a hash. In the order in which they were chosen the last one is what adds
-least, and a model that is shown such lists takes whatever adds little for the end of one.
 """
 
 import hashlib
@@ -93,11 +90,6 @@ def in_choosing_half(article_id: str) -> bool:
     return hashlib.blake2b(article_id.encode(), digest_size=1).digest()[0] % 2 == 0
 
 
-def in_no_order(queries: Sequence[str], user_id: str) -> tuple[str, ...]:
-    """By a hash of reader and query."""
-    return tuple(sorted(queries, key=lambda query: hashlib.blake2b(f"{user_id}/{query}".encode()).digest()))
-
-
 def _halves(news: News) -> tuple[SearchedNews, SearchedNews]:
     """The half that chooses, and what was shown of the half that reports."""
     chooses = np.array([in_choosing_half(article.article_id) for article in news.articles])
@@ -143,8 +135,7 @@ def _best_list(
     half: SearchedNews,
 ) -> tuple[str, ...]:
     offered = [*names, *signals]
-    places = _best_places(votes, reader, clicks, signals, half, ANY_GAIN)
-    return in_no_order([offered[place] for place in places], reader.user_id)
+    return tuple(offered[place] for place in _best_places(votes, reader, clicks, signals, half, ANY_GAIN))
 
 
 def _best_places(
