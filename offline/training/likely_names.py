@@ -1,10 +1,10 @@
 """Names that readers of like prompts are given: what a model is shown can then be told from the prompt.
 
 A name that is best by a hair for one reader is noise to whoever sees the prompt alone, and a small model that is shown
-each prompt once learns lists of such names badly (it ends them early). A ridge regression from the prompt to the names
-of the chosen lists keeps what like prompts share; among its likeliest ones the list is chosen again (warm_start.py).
-It is cross-fitted, so that no reader's own list decides, and within the halves of the click model (click_model.py), so
-that no reader's own later clicks do either.
+each prompt once learns lists of such names badly (it writes fewer different ones). A ridge regression from the prompt
+to the names of the chosen lists keeps what like prompts share; among its likeliest ones the list is chosen again
+(warm_start.py). It is cross-fitted, so that no reader's own list decides, and within the halves of the click model
+(click_model.py), so that no reader's own later clicks do either.
 """
 
 from collections.abc import Sequence

@@ -1,15 +1,15 @@
 """The lists that a model is first shown: for each training reader the best of several proposals.
 
-Proposals: a list of signals that the prompt tells and of names of what the news is about (interest_names.py), of those
-that readers of like prompts are given (likely_names.py); and what the model itself samples. The best has the highest
-composite reward plus weight times the clicks that it is expected to bring (click_model.py). Half of the articles, by a
-hash, choose; what the readers were shown of the other half reports (`Chosen.recall`): a student cannot see the news of
-the day, so a list is worth what it brings of other news than that which chose it, and older news helps to choose.
+Proposals: a list of names of what the news is about (interest_names.py), chosen among those that readers of like
+prompts are given (likely_names.py), and what the model itself samples. The best has the highest composite reward plus
+weight times the clicks that it is expected to bring (click_model.py). Half of the articles, by a hash, choose; what the
+readers were shown of the other half reports (`Chosen.recall`): a student cannot see the news of the day, so a list is
+worth what it brings of other news than that which chose it, and older news helps to choose.
 """
 
 import hashlib
 from collections.abc import Callable, Sequence
-from typing import Final, Literal
+from typing import Literal
 
 import msgspec
 import numpy as np
@@ -17,15 +17,14 @@ import numpy as np
 from offline.training.click_model import Expected, News, expected_clicks
 from offline.training.interest_names import interest_names
 from offline.training.likely_names import likely_names
-from offline.training.news_index import PLACES, Vectors
-from offline.training.proposals import ANY_GAIN, LEAST_GAIN, TrainingReader, brought, fused_list, votes_of, worth_of
+from offline.training.news_index import PLACES
+from offline.training.proposals import ANY_GAIN, TrainingReader, brought, fused_list, votes_of, worth_of
 from offline.training.searched import SearchedNews, searched
 from schemas.errors import UsageError
-from schemas.prompt import BARE, MAX_SIGNALS, render_prompt, told_texts
-from schemas.queries import distinct_queries, parse_queries, signals_as_queries
+from schemas.prompt import BARE, render_prompt
+from schemas.queries import parse_queries, signals_as_queries
 
-MOST_TOLD: Final = sum(MAX_SIGNALS[BARE].values())  # signals that the prompt tells
-Source = Literal["composed", "samples", "teacher"]
+Source = Literal["names", "samples", "teacher"]
 Composite = Callable[
     [Sequence[TrainingReader], Sequence[str]], list[float]
 ]  # readers and their lists -> sum of rewards
@@ -75,8 +74,8 @@ def choose_lists(
         raise UsageError("choosing lists needs the clicks of other readers: prepare examples of at least two readers")
     choosing, reporting = _halves(news)
     expected, told = expected_clicks(readers, news, most=most, places=choosing.places, tell=tell), readers[:most]
-    rows = zip(_composed(told, expected, choosing), samples or [()] * len(told), strict=True)
-    lists = [_proposed(composed, texts) for composed, texts in rows]
+    rows = zip(_named(told, expected, choosing), samples or [()] * len(told), strict=True)
+    lists = [_proposed(named, texts) for named, texts in rows]
     scores = _scores(told, [[queries for _, queries in proposals] for proposals in lists], composite)
     return [
         _reported(_best(reader, proposals, worth, clicks, choosing, settings), reader, reporting, settings)
@@ -97,66 +96,28 @@ def _halves(news: News) -> tuple[SearchedNews, SearchedNews]:
     return searched(news, np.flatnonzero(chooses)), searched(news, np.flatnonzero(~chooses & shown))
 
 
-def _composed(
+def _named(
     readers: Sequence[TrainingReader], expected: Sequence[Expected], half: SearchedNews
 ) -> list[tuple[str, ...]]:
-    """For each reader the best list of the reader's signals and of the names of what the news is about, both among
-    those that can be told from the prompt."""
+    """For each reader the best list of the names of what the news is about, among those that can be told."""
     names = interest_names(half.texts, half.vectors, half.embed)
-    votes = _votes(names, half)
-    rows = list(zip(readers, expected, map(_signals_told, readers), strict=True))
-    lists = [_best_places(votes, *row, half, LEAST_GAIN) for row in rows]
-    beside = [[place for place in places if place < len(names)] for places in lists]
-    likely = likely_names(readers, beside, len(names), half.embed) if names else beside
-    return [
-        _best_list([names[place] for place in places], votes[places], *row, half)
-        for places, row in zip(likely, rows, strict=True)
-    ]
-
-
-def _signals_told(reader: TrainingReader) -> tuple[str, ...]:
-    """As queries: what a model can copy from the prompt."""
-    return distinct_queries(told_texts(reader.profile, BARE), limit=MOST_TOLD)
-
-
-def _votes(names: Sequence[str], half: SearchedNews) -> Vectors:
-    """[names, articles]"""
     if not names:
-        return np.empty((0, len(half.ids)), np.float32)
-    return votes_of(half.embed(names) @ half.vectors.T, half.depths.hits)
-
-
-def _best_list(
-    names: Sequence[str],
-    votes: Vectors,
-    reader: TrainingReader,
-    clicks: Expected,
-    signals: Sequence[str],
-    half: SearchedNews,
-) -> tuple[str, ...]:
-    offered = [*names, *signals]
-    return tuple(offered[place] for place in _best_places(votes, reader, clicks, signals, half, ANY_GAIN))
-
-
-def _best_places(
-    votes: Vectors,
-    reader: TrainingReader,
-    clicks: Expected,
-    signals: Sequence[str],
-    half: SearchedNews,
-    least_gain: float,
-) -> list[int]:
-    """Of the names whose `votes` these are, and of the signals after them."""
-    offered = np.concatenate([votes, half.votes(signals, reader)]) if signals else votes
-    return fused_list(offered, clicks, half.depths, least_gain)
+        return [() for _ in readers]
+    votes = votes_of(half.embed(names) @ half.vectors.T, half.depths.hits)
+    lists = [fused_list(votes, clicks, half.depths) for clicks in expected]
+    likely = likely_names(readers, lists, len(names), half.embed)
+    return [
+        tuple(names[row[place]] for place in fused_list(votes[row], clicks, half.depths, ANY_GAIN))
+        for row, clicks in zip(likely, expected, strict=True)
+    ]
 
 
 Proposal = tuple[Source, tuple[str, ...]]
 
 
-def _proposed(composed: tuple[str, ...], written: Sequence[str]) -> list[Proposal]:
+def _proposed(named: tuple[str, ...], written: Sequence[str]) -> list[Proposal]:
     samples: list[Proposal] = [("samples", parse_queries(text)) for text in written]
-    return [row for row in [("composed", composed), *samples] if row[1]]  # ties go to the first
+    return [row for row in [("names", named), *samples] if row[1]]  # ties go to the first
 
 
 def _signals(reader: TrainingReader, settings: ChoiceSettings) -> tuple[str, ...]:

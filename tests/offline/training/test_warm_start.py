@@ -7,7 +7,7 @@ from offline.training.warm_start import ChoiceSettings, choose_lists, in_choosin
 from schemas.clients.memory_models import MemoryEmbedder
 from schemas.errors import UsageError
 from schemas.profile import Signal
-from schemas.prompt import BARE, render_prompt, told_texts
+from schemas.prompt import BARE, render_prompt
 from schemas.queries import parse_queries
 from tests.offline.training import world
 
@@ -70,19 +70,10 @@ def test_noise_among_the_signals_is_not_chosen_first(material: Material) -> None
     assert sum(judged) > 0.8 * len(judged)
     news = make_news(world.articles(per_topic=150), TextVectors(MemoryEmbedder()))  # in a few, noise finds as much
     chosen = choose_lists(noisy, news, HITS_ONLY, ChoiceSettings())
-    assert {row.source for row in chosen} == {"composed"}
+    clean = [row for row in chosen if "gmail" not in row.completion]
+    assert len(clean) > 0.8 * len(chosen)
+    assert {row.source for row in clean} == {"names"}
     assert not any("gmail" in row.completion.partition(";")[0] for row in chosen)  # the best query comes first
-
-
-def test_signals_that_the_prompt_tells_are_offered_beside_names_of_the_news(material: Material) -> None:
-    chosen = choose_lists(material.training, material.news, HITS_ONLY, ChoiceSettings())
-    copied = named = 0
-    for row, reader in zip(chosen, material.training, strict=True):
-        queries, signals = parse_queries(row.completion), told_texts(reader.profile, BARE)
-        copied += any(query in signals for query in queries)
-        named += any(query not in signals for query in queries)
-    assert copied > 0.8 * len(chosen)
-    assert named > 0.2 * len(chosen)
 
 
 def test_a_sample_with_the_highest_reward_is_chosen(material: Material) -> None:
