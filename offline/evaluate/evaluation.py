@@ -125,7 +125,7 @@ def evaluate(
     best, sequence = best_by(means, names), best_by(means, NAMES)
     if task.cleaned:
         answers |= {f"{name}{CLEANED}": [baseline(task.cleaned)] for name, baseline in own_signals().items()}
-    rewards = _rewards(answers, examples, judge, settings)
+    rewards = _rewards(answers, models, examples, judge, settings)
     weights = _add_models(answers, models, rewards, best, judge, settings)
     judged = judge.judge(task.readers, answers)
     seed = settings.seeds[0]
@@ -183,10 +183,13 @@ def _baseline_answers(task: Task, settings: EvaluationSettings, step: Step) -> A
     return found
 
 
-def _rewards(answers: Answers, examples: Path, judge: Judge, settings: EvaluationSettings) -> dict[str, Reward]:
+def _rewards(
+    answers: Answers, models: Models, examples: Path, judge: Judge, settings: EvaluationSettings
+) -> dict[str, Reward]:
     """Of best-of-N. The click model that `expected_hit` needs is added to `answers`."""
-    texts = TextVectors(judge.embedder)
-    rewards: dict[str, Reward] = make_rewards(NewsIndex(judge.task.news.pool, texts), beyond=settings.beyond)
+    texts, rewards = TextVectors(judge.embedder), dict[str, Reward]()
+    if models:
+        rewards = make_rewards(NewsIndex(judge.task.news.pool, texts), beyond=settings.beyond)
     if EXPECTED_HIT in settings.beyond:
         learnt = learn_expectations(examples, judge.task, texts, PLACES, judge.step)
         answers[CLICK_MODEL], rewards[EXPECTED_HIT] = [learnt.answers], learnt.reward
