@@ -101,8 +101,8 @@ def best_lists(
     count = min(LARGEST_N, min(len(completions[reader.user_id]) for reader in readers))
     texts = [text for reader in readers for text in completions[reader.user_id][:count]]
     columns = {
-        "prompts": [render_prompt(reader.profile, BARE) for reader in readers for _ in range(count)],
-        "signals": [signal_texts(reader.profile) for reader in readers for _ in range(count)],
+        "prompts": [text for reader in readers for text in [render_prompt(reader.profile, BARE)] * count],
+        "signals": [told for reader in readers for told in [signal_texts(reader.profile)] * count],
     }  # none of clicks: nothing that comes later may choose
     chosen = best_of(composite(rewards, texts, weights, **columns), count)
     found = {}
