@@ -19,7 +19,7 @@ Engine = Literal["transformers", "openvino"]
 PromptWriter = Callable[[Sequence[str], int, int], list[tuple[str, ...]]]  # prompts, count, seed (0: greedy)
 LARGEST_N: Final = 32
 ROWS: Final = 64  # sequences that transformers writes at once: 0.7 GB of keys and values of SmolLM2-135M on a CPU
-_RECIPE: Final = 1  # raise it when the same weights would write other lists
+_RECIPE: Final = 2  # raise it when the same weights would write other lists
 
 
 class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):

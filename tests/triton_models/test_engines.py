@@ -100,6 +100,19 @@ def test_without_rounding_a_batch_writes_what_each_prompt_gets_alone(paths: Mode
     assert cold.write(batch) == exact.write(batch) == [exact.write([task])[0] for task in batch]
 
 
+def test_no_two_items_begin_alike_and_the_list_goes_on_as_transformers_writes_it(paths: ModelPaths) -> None:
+    """The base model, told to repeat: OpenVINO has no hook for logits, and must still choose what the hook leaves."""
+    prompt = "Queries: apples; bananas; apples; bananas; apples; bananas\nQueries:"
+    written = {}
+    for engine in ("openvino", "transformers"):
+        weights = paths.student if engine == "openvino" else paths.student_hf
+        settings = lists.Settings(weights, engine, precision="f32", max_new_tokens=24, threads=1)
+        ((written[engine],),) = engines.make_engine(settings).write([lists.Task(prompt)])
+    begins = [item.split()[0] for item in written["openvino"].split("; ")]
+    assert len(set(begins)) == len(begins) >= 3, written
+    assert written["openvino"].split("; ")[:3] == written["transformers"].split("; ")[:3]
+
+
 def test_the_shared_head_of_a_batch_is_found() -> None:
     assert engines.common_head([[1, 2, 3, 4], [1, 2, 9], [1, 2, 3]]) == [1, 2]
     assert engines.common_head([[1, 2], [1, 2, 3]]) == [1, 2]

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from offline.training import greedy
 from tests.triton_models.code import load, served_code
 
 with served_code("student"):
@@ -43,6 +44,27 @@ def test_a_list_is_one_line_of_distinct_items(text: str, ended: bool) -> None:
     items = [item for item in kept.split("; ") if item]
     assert "\n" not in kept
     assert len({" ".join(item.split()) for item in items}) == len(items) <= lists.MAX_ITEMS
+
+
+@pytest.mark.parametrize(
+    ("tokens", "banned"),
+    [
+        ([], set()),
+        ([5, 6], set()),  # inside the first item
+        ([5, 6, 0], {5}),
+        ([5, 6, 0, 7, 0], {5, 7}),
+        ([5, 6, 0, 7], set()),  # inside the second
+        ([5, 0, 1, 6, 0], {5, 6}),  # an empty item between
+        ([0], set()),
+    ],
+)
+def test_no_item_begins_as_an_earlier_one(tokens: list[int], banned: set[int]) -> None:
+    assert lists.taken(tokens, {0, 1}) == banned
+
+
+@given(st.lists(st.integers(0, 6), max_size=20))
+def test_the_trainer_has_the_same_rule(tokens: list[int]) -> None:
+    assert lists.taken(tokens, {0, 1}) == greedy.taken(tokens, {0, 1})
 
 
 def test_settings_are_read_from_the_parameters() -> None:

@@ -1,13 +1,15 @@
 """Three engines behind one call: rendered prompts in, one-line lists out. Chosen by `engine` in config.pbtxt.
 
 All end a list at the same place (lists.py): the first newline or end token, an item that repeats an earlier one, enough
-items. What blocks repetition is also the same in all: `repetition_penalty`, over prompt and answer.
+items. In a greedy list no two items begin with the same token (`lists.taken`); not in vLLM, which takes what changes
+logits as a class for the whole engine. `repetition_penalty`, over prompt and answer, is the same in all.
 `no_repeat_ngram_size` is not offered: OpenVINO GenAI applies it to beam search only, and vLLM does not have it.
 This file sees site-packages and its own folder only.
 """
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -40,6 +42,7 @@ class OpenVinoEngine:
 
         self.settings, self.vocabulary = settings, Vocabulary(settings)
         self._tensor, self._config, self._requests = ov.Tensor, genai.GenerationConfig, 0
+        self._is_running = genai.GenerationStatus.RUNNING
         self._head: list[int] = []
         scheduler = genai.SchedulerConfig()
         scheduler.enable_prefix_caching = True
@@ -62,9 +65,10 @@ class OpenVinoEngine:
         self._read_head(common_head(list(tokens.values())))
         lists: dict[int, list[str]] = {place: [] for place in tokens}
         samples = [(place, sample) for place in tokens for sample in range(tasks[place].samples)]
-        handles = [self._add(tokens[place], self._generation(tasks[place], sample)) for place, sample in samples]
-        for (place, _), ids in zip(samples, self._run(handles), strict=True):
-            lists[place].append(self.vocabulary.list_of(ids))
+        begun = [self._begin(tokens[place], self._generation(tasks[place], sample)) for place, sample in samples]
+        self._run(begun)
+        for (place, _), one in zip(samples, begun, strict=True):
+            lists[place].append(self.vocabulary.list_of(one.written))
         return [lists.get(place, answer) for place, answer in enumerate(answers)]
 
     def _read_head(self, head: list[int]) -> None:
@@ -78,22 +82,24 @@ class OpenVinoEngine:
             return
         config = self._config()
         config.max_new_tokens = 1
-        self._run([self._add([*head, min(self.vocabulary.special)], config)])
+        self._run([self._begin([*head, min(self.vocabulary.special)], config)])
         self._head = head
 
-    def _run(self, handles: Sequence[Any]) -> list[list[int]]:
-        """Step all requests together until each has its list; returns the tokens of each."""
-        written: list[list[int]] = [[] for _ in handles]
-        running = list(zip(handles, written, strict=True))
+    def _run(self, lists: "Sequence[_List]") -> None:
+        """Step all requests together until each has its list."""
+        running = list(lists)
         try:
-            while self._pipeline.has_non_finished_requests():
-                self._pipeline.step()
-                running = [(handle, ids) for handle, ids in running if self._advance(handle, ids)]
+            while running:
+                if self._pipeline.has_non_finished_requests():
+                    self._pipeline.step()
+                running = [one for one in running if self._advance(one)]
         except Exception:
-            for handle in handles:  # or the next batch would go on with them
-                handle.cancel()
+            for one in lists:  # or the next batch would go on with them
+                one.handle.cancel()
             raise
-        return written
+
+    def _begin(self, tokens: list[int], config: Any) -> "_List":
+        return _List(tokens, config, self._add(tokens, config))
 
     def _add(self, tokens: list[int], config: Any) -> Any:
         self._requests += 1
@@ -109,15 +115,62 @@ class OpenVinoEngine:
             config.temperature, config.top_p = self.settings.temperature, self.settings.top_p
         return config
 
-    def _advance(self, handle: Any, ids: list[int]) -> bool:
+    def _advance(self, one: "_List") -> bool:
         """Take what the step added; False once the list is complete, and then no further token is computed for it."""
-        while handle.can_read():
-            for output in handle.read().values():
+        if one.choosing:
+            return not self._finished(one) or self._choose(one)
+        for token in self._read(one):
+            if not one.config.do_sample and token in self.vocabulary.taken(one.written):
+                return self._ask_for_choices(one)
+            one.written.append(token)
+            if self.vocabulary.complete(one.written):
+                one.handle.stop()
+                return False
+        return not self._finished(one)
+
+    def _read(self, one: "_List") -> list[int]:
+        ids: list[int] = []
+        while one.handle.can_read():
+            for output in one.handle.read().values():
                 ids.extend(output.generated_ids)
-        if not ids or not self.vocabulary.complete(ids):
-            return True
-        handle.stop()
-        return False
+        return ids
+
+    def _finished(self, one: "_List") -> bool:
+        return one.handle.get_status() != self._is_running
+
+    def _ask_for_choices(self, one: "_List") -> bool:
+        """The engine has no hook for logits: the likeliest tokens of this place are those of beams of length one."""
+        one.handle.stop()
+        one.choosing = True
+        config = self._config()
+        config.max_new_tokens = 1
+        config.num_beams = config.num_return_sequences = len(self.vocabulary.taken(one.written)) + 1
+        one.handle = self._add([*one.prompt, *one.written], config)
+        return True
+
+    def _choose(self, one: "_List") -> bool:
+        """Go on with the likeliest token that is not taken."""
+        taken = self.vocabulary.taken(one.written)
+        outputs = sorted(one.handle.read_all(), key=lambda output: -output.score)
+        free = [token for output in outputs for token in output.generated_ids if token not in taken]
+        one.written += free[:1]
+        left = self.settings.max_new_tokens - len(one.written)
+        if not free or left <= 0 or self.vocabulary.complete(one.written):  # nothing where the engine had no memory
+            return False
+        one.choosing, one.config.max_new_tokens = False, left
+        one.handle = self._add([*one.prompt, *one.written], one.config)
+        return True
+
+
+@dataclass
+class _List:
+    """A list on its way."""
+
+    prompt: list[int]
+    config: Any
+    handle: Any
+    written: list[int] = field(default_factory=list)
+    choosing: bool = False  # the handle is of the beams among which the next token is chosen
 
 
 class TransformersEngine:
@@ -165,6 +218,7 @@ class TransformersEngine:
             pad_token_id=pad,
             repetition_penalty=self.settings.repetition_penalty,
             stopping_criteria=[self._complete(width)],
+            logits_processor=[] if sampling else [self._distinct(width)],
             **({"do_sample": False} | sampling),
         )
         written: list[list[int]] = whole[:, width:].tolist()
@@ -176,6 +230,14 @@ class TransformersEngine:
             return self._torch.tensor(rows, device=ids.device)
 
         return done
+
+    def _distinct(self, width: int) -> Any:
+        def without_taken(ids: Any, scores: Any) -> Any:
+            for row, written in enumerate(ids[:, width:].tolist()):
+                scores[row, sorted(self.vocabulary.taken(written))] = float("-inf")
+            return scores
+
+        return without_taken
 
 
 class VllmEngine:

@@ -4,8 +4,9 @@ This file sees site-packages and its own folder only.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, fields
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,18 @@ def list_is_complete(text: str) -> bool:
     return "\n" in text or len(set(keys)) < len(keys) or len(keys) >= MAX_ITEMS
 
 
+def taken(tokens: Sequence[int], separators: Set[int]) -> set[int]:
+    """The tokens that may not come next: where an item begins, those that earlier items begin with.
+
+    A small model puts the likeliest query again; this way each place of the list asks something else (README, Quality).
+    The trainer has the same rule (offline/training/greedy.py).
+    """
+    if not tokens or tokens[-1] not in separators:
+        return set()
+    begins = [tokens[0], *(token for before, token in pairwise(tokens) if before in separators)]
+    return set(begins) - separators
+
+
 def _key(item: str) -> str:
     return " ".join(item.casefold().split())
 
@@ -112,6 +125,9 @@ class Vocabulary:
         """Looks at the text only where a token could have closed an item."""
         last = tokens[-1]
         return last in self.stops or (last in self.separators and list_is_complete(self.tokenizer.decode(tokens)))
+
+    def taken(self, tokens: Sequence[int]) -> set[int]:
+        return taken(tokens, self.separators)
 
     def list_of(self, tokens: Sequence[int]) -> str:
         end = next((place for place, token in enumerate(tokens) if token in self.stops), None)
