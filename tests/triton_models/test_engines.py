@@ -106,8 +106,8 @@ def test_no_two_items_begin_alike_and_the_list_goes_on_as_transformers_writes_it
     written = {}
     for engine in ("openvino", "transformers"):
         weights = paths.student if engine == "openvino" else paths.student_hf
-        settings = lists.Settings(weights, engine, precision="f32", max_new_tokens=24, threads=1)
-        ((written[engine],),) = engines.make_engine(settings).write([lists.Task(prompt)])
+        how = {"precision": "f32", "max_new_tokens": 24, "threads": 1}
+        ((written[engine],),) = engines.make_engine(lists.Settings(weights, engine, **how)).write([lists.Task(prompt)])
     begins = [item.split()[0] for item in written["openvino"].split("; ")]
     assert len(set(begins)) == len(begins) >= 3, written
     assert written["openvino"].split("; ")[:3] == written["transformers"].split("; ")[:3]

@@ -144,6 +144,7 @@ class OpenVinoEngine:
         one.choosing = True
         config = self._config()
         config.max_new_tokens = 1
+        config.repetition_penalty = self.settings.repetition_penalty
         config.num_beams = config.num_return_sequences = len(self.vocabulary.taken(one.written)) + 1
         one.handle = self._add([*one.prompt, *one.written], config)
         return True
