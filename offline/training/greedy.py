@@ -28,8 +28,8 @@ class ListWriter:
         self._model, self._tokenizer, self._batch = model, tokenizer, batch
         self._length = max_new_tokens
         self._ends = [tokenizer.eos_token_id, *tokenizer.encode(STOP, add_special_tokens=False)]
-        every = tokenizer.batch_decode([[token] for token in range(len(tokenizer))])
-        self._separators = {token for token, text in enumerate(every) if _SEPARATOR.search(text)} - {*self._ends}
+        vocabulary = tokenizer.get_vocab().items()
+        self._separators = {token for text, token in vocabulary if _SEPARATOR.search(text)} - {*self._ends}
 
     def write(self, prompts: Sequence[str]) -> list[str]:
         """The list of each prompt that greedy decoding writes when no two queries begin with the same token."""

@@ -33,6 +33,17 @@ def common_head(rows: Sequence[list[int]]) -> list[int]:
     return low[: next(differ, len(low))]
 
 
+@dataclass
+class _List:
+    """A list on its way."""
+
+    prompt: list[int]
+    config: Any
+    handle: Any
+    written: list[int] = field(default_factory=list)
+    choosing: bool = False  # the handle is of the beams among which the next token is chosen
+
+
 class OpenVinoEngine:
     """OpenVINO GenAI on a CPU: int8 weights; keys and values of a shared head of the prompts are computed once."""
 
@@ -85,7 +96,7 @@ class OpenVinoEngine:
         self._run([self._begin([*head, min(self.vocabulary.special)], config)])
         self._head = head
 
-    def _run(self, lists: "Sequence[_List]") -> None:
+    def _run(self, lists: Sequence[_List]) -> None:
         """Step all requests together until each has its list."""
         running = list(lists)
         try:
@@ -98,7 +109,7 @@ class OpenVinoEngine:
                 one.handle.cancel()
             raise
 
-    def _begin(self, tokens: list[int], config: Any) -> "_List":
+    def _begin(self, tokens: list[int], config: Any) -> _List:
         return _List(tokens, config, self._add(tokens, config))
 
     def _add(self, tokens: list[int], config: Any) -> Any:
@@ -115,7 +126,7 @@ class OpenVinoEngine:
             config.temperature, config.top_p = self.settings.temperature, self.settings.top_p
         return config
 
-    def _advance(self, one: "_List") -> bool:
+    def _advance(self, one: _List) -> bool:
         """Take what the step added; False once the list is complete, and then no further token is computed for it."""
         if one.choosing:
             return not self._finished(one) or self._choose(one)
@@ -128,17 +139,17 @@ class OpenVinoEngine:
                 return False
         return not self._finished(one)
 
-    def _read(self, one: "_List") -> list[int]:
+    def _read(self, one: _List) -> list[int]:
         ids: list[int] = []
         while one.handle.can_read():
             for output in one.handle.read().values():
                 ids.extend(output.generated_ids)
         return ids
 
-    def _finished(self, one: "_List") -> bool:
+    def _finished(self, one: _List) -> bool:
         return one.handle.get_status() != self._is_running
 
-    def _ask_for_choices(self, one: "_List") -> bool:
+    def _ask_for_choices(self, one: _List) -> bool:
         """The engine has no hook for logits: the likeliest tokens of this place are those of beams of length one."""
         one.handle.stop()
         one.choosing = True
@@ -149,7 +160,7 @@ class OpenVinoEngine:
         one.handle = self._add([*one.prompt, *one.written], config)
         return True
 
-    def _choose(self, one: "_List") -> bool:
+    def _choose(self, one: _List) -> bool:
         """Go on with the likeliest token that is not taken."""
         taken = self.vocabulary.taken(one.written)
         outputs = sorted(one.handle.read_all(), key=lambda output: -output.score)
@@ -161,17 +172,6 @@ class OpenVinoEngine:
         one.choosing, one.config.max_new_tokens = False, left
         one.handle = self._add([*one.prompt, *one.written], one.config)
         return True
-
-
-@dataclass
-class _List:
-    """A list on its way."""
-
-    prompt: list[int]
-    config: Any
-    handle: Any
-    written: list[int] = field(default_factory=list)
-    choosing: bool = False  # the handle is of the beams among which the next token is chosen
 
 
 class TransformersEngine:
