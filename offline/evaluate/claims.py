@@ -128,7 +128,9 @@ def _best_of(names: Collection[str]) -> Iterator[Claim]:
     for n, paper in _BEST_OF_GAIN.items():
         suffix = BEST_OF.format(n)
         for model in sorted(name.removesuffix(suffix) for name in names if name.endswith(suffix)):
-            yield _beats(f"best of {n} by the rewards", model + suffix, model, round(paper / _TEACHER, 2))
+            what = f"best of {n} by the rewards"
+            yield _beats(what, model + suffix, model, round(paper / _TEACHER, 2))
+            yield Claim(what=what, ours=model + suffix, theirs=model, metric=DEEP)
 
 
 def _sequences(sequence: str) -> Iterator[Claim]:
@@ -156,6 +158,8 @@ def _variants(names: Collection[str]) -> Iterator[Claim]:
         if name.startswith(WITHOUT):
             reward = name.removeprefix(WITHOUT)
             paper = round(_TEACHER / _WITHOUT[reward], 2) if reward in _WITHOUT else None
-            yield _beats(f"what the reward {reward} adds", TEACHER, name, paper)
+            what = f"what the reward {reward} adds"
+            yield _beats(what, TEACHER, name, paper)
+            yield Claim(what=what, ours=TEACHER, theirs=name, metric=DEEP)
         elif name.startswith((f"{STUDENT}-", f"{TEACHER}-")) and name not in (SUPERVISED, UNDISTILLED):
             yield Claim(what="capacity", ours=name, theirs=TEACHER)

@@ -43,12 +43,12 @@ def load_base(source: str) -> Base:
     quiet_libraries()
     try:
         if (Path(source) / ADAPTER).exists():
-            return Base(_merged(Path(source)), _tokenizer(source), source)
+            return Base(_plain_decoding(_merged(Path(source))), _tokenizer(source), source)
         place = str(Path(source).absolute()) if Path(source).is_dir() else source  # an adapter will name it
         model = AutoModelForCausalLM.from_pretrained(place, dtype=torch.float32)
     except (OSError, ValueError, SafetensorError) as error:
         raise UsageError(f"cannot load the model {source}, is a file cut short or missing? {error}") from error
-    return Base(model, _tokenizer(source), source)
+    return Base(_plain_decoding(model), _tokenizer(source), source)
 
 
 def save_model(base: Base, folder: Path) -> None:
@@ -62,6 +62,17 @@ def base_sha256(source: str) -> str:
     """Of the weights in a folder; "" for a name, which says itself what it is."""
     files = sorted(Path(source).glob("*.safetensors"))
     return sha256_of(files[0]) if files else ""
+
+
+def _plain_decoding(model: Any) -> Any:
+    """Without what its maker advises: `generate` and TRL would take Qwen2.5's repetition penalty of 1.1 and top-k of 20
+    where nothing is said, the serving engines would not."""
+    from transformers import GenerationConfig
+
+    own = model.generation_config
+    tokens = {name: getattr(own, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    model.generation_config = GenerationConfig(**tokens)
+    return model
 
 
 def _tokenizer(source: str) -> Any:

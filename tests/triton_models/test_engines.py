@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -98,6 +99,15 @@ def test_without_rounding_a_batch_writes_what_each_prompt_gets_alone(paths: Mode
     cold = engines.make_engine(exact.settings)
     batch = tasks(6)
     assert cold.write(batch) == exact.write(batch) == [exact.write([task])[0] for task in batch]
+
+
+def test_what_the_models_maker_advises_does_not_count(paths: ModelPaths, reference: Any, tmp_path: Path) -> None:
+    for file in paths.student_hf.iterdir():
+        (tmp_path / file.name).symlink_to(file)
+    (tmp_path / "generation_config.json").unlink()
+    (tmp_path / "generation_config.json").write_text('{"do_sample": true, "repetition_penalty": 5.0, "top_k": 1}')
+    advised = engines.make_engine(replace(reference.settings, weights=tmp_path))
+    assert advised.write(tasks(6)) == reference.write(tasks(6))
 
 
 def test_no_two_items_begin_alike_and_the_list_goes_on_as_transformers_writes_it(paths: ModelPaths) -> None:

@@ -64,6 +64,7 @@ def test_best_of_n_fused_and_cleaned_are_compared_with_what_they_were_made_of() 
     rows = by_pair(findings({name: scores(name, value) for name, value in made.items()}, "BM25", "", seed=1))
     best = rows["student, best of 32", "student", "recall_at_10", "all"]
     assert (best.paper, best.reached) == (1.14, True)
+    assert rows["student, best of 32", "student", "recall_at_50", "all"].wanted is None
     assert rows["student + best baseline", "BM25", "recall_at_10", "all"].wanted == 1.15
     served = rows["student + own signals (8)", "own signals (8)", "recall_at_10", "all"]
     assert served.ratio is not None
@@ -79,6 +80,7 @@ def test_a_reward_is_worth_what_its_absence_costs_and_other_students_are_capacit
     rows = found(teacher=20, teacher_without_coverage=10, student_6=15)
     missed = rows["teacher", "teacher-without-coverage", "recall_at_10", "all"]
     assert (missed.paper, missed.reached) == (2.36, True)
+    assert rows["teacher", "teacher-without-coverage", "recall_at_50", "all"].wanted is None
     small = rows["student-6", "teacher", "recall_at_10", "all"]
     assert (small.what, small.reached, small.wanted) == ("capacity", None, None)
 

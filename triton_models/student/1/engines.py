@@ -2,8 +2,8 @@
 
 All end a list at the same place (lists.py): the first newline or end token, an item that repeats an earlier one, enough
 items. In a greedy list no two items begin with the same token (`lists.taken`); not in vLLM, which takes what changes
-logits as a class for the whole engine. `repetition_penalty`, over prompt and answer, is the same in all.
-`no_repeat_ngram_size` is not offered: OpenVINO GenAI applies it to beam search only, and vLLM does not have it.
+logits as a class for the whole engine. What else keeps a model from repeating itself is not offered: OpenVINO GenAI has
+`no_repeat_ngram_size` in beam search only, and its `repetition_penalty` wrote other lists than that of transformers.
 This file sees site-packages and its own folder only.
 """
 
@@ -120,7 +120,6 @@ class OpenVinoEngine:
         config = self._config()
         config.max_new_tokens = self.settings.max_new_tokens
         config.stop_token_ids = self.vocabulary.stops
-        config.repetition_penalty = self.settings.repetition_penalty
         if task.sampled:
             config.do_sample, config.rng_seed = True, task.seed + sample
             config.temperature, config.top_p = self.settings.temperature, self.settings.top_p
@@ -155,7 +154,6 @@ class OpenVinoEngine:
         one.choosing = True
         config = self._config()
         config.max_new_tokens = 1
-        config.repetition_penalty = self.settings.repetition_penalty
         config.num_beams = config.num_return_sequences = len(self.vocabulary.taken(one.written)) + 1
         one.handle = self._add([*one.prompt, *one.written], config)
         return True
@@ -179,7 +177,7 @@ class TransformersEngine:
 
     def __init__(self, settings: Settings) -> None:
         import torch
-        from transformers import AutoModelForCausalLM
+        from transformers import AutoModelForCausalLM, GenerationConfig
 
         self.settings, self.vocabulary, self._torch = settings, Vocabulary(settings), torch
         if settings.threads:
@@ -187,6 +185,7 @@ class TransformersEngine:
         device = "cuda" if torch.cuda.is_available() else "cpu"
         dtype = {"auto": torch.float32, "f32": torch.float32, "bf16": torch.bfloat16}[settings.precision]
         self._model = AutoModelForCausalLM.from_pretrained(settings.weights, dtype=dtype).to(device).eval()
+        self._model.generation_config = GenerationConfig()  # not what the model's maker advises: OpenVINO ignores it
 
     def write(self, tasks: Sequence[Task]) -> list[Answer]:
         answers, tokens = each_valid(self.vocabulary, tasks)
@@ -217,7 +216,6 @@ class TransformersEngine:
             max_new_tokens=self.settings.max_new_tokens,
             eos_token_id=sorted(self.vocabulary.stops),
             pad_token_id=pad,
-            repetition_penalty=self.settings.repetition_penalty,
             stopping_criteria=[self._complete(width)],
             logits_processor=[] if sampling else [self._distinct(width)],
             **({"do_sample": False} | sampling),
@@ -275,7 +273,6 @@ class VllmEngine:
             top_p=self.settings.top_p if task.sampled else 1.0,
             max_tokens=self.settings.max_new_tokens,
             stop_token_ids=sorted(self.vocabulary.stops),
-            repetition_penalty=self.settings.repetition_penalty,
         )
 
 

@@ -29,7 +29,6 @@ class Settings:
     max_samples: int = 16
     temperature: float = 0.8
     top_p: float = 0.95
-    repetition_penalty: float = 1.0
     cache_gigabytes: int = 1
 
     @classmethod
