@@ -104,6 +104,8 @@ class OpenVinoEngine:
                 if self._pipeline.has_non_finished_requests():
                     self._pipeline.step()
                 running = [one for one in running if self._advance(one)]
+            if self._pipeline.has_non_finished_requests():
+                self._pipeline.step()  # or those that were stopped last keep their memory until the next batch
         except Exception:
             for one in lists:  # or the next batch would go on with them
                 one.handle.cancel()
