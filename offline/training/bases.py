@@ -9,6 +9,7 @@ from schemas.errors import UsageError
 
 TINY, SMOLLM2 = "tiny", "smollm2"
 ADAPTER = "adapter_config.json"
+_WHERE_IT_ENDS = ("bos_token_id", "eos_token_id", "pad_token_id", "min_new_tokens")
 
 
 class Base(NamedTuple):
@@ -65,13 +66,12 @@ def base_sha256(source: str) -> str:
 
 
 def _plain_decoding(model: Any) -> Any:
-    """Without what its maker advises: `generate` and TRL would take Qwen2.5's repetition penalty of 1.1 and top-k of 20
-    where nothing is said, the serving engines would not."""
+    """Without its maker's advice on how tokens are chosen: `generate` and TRL would take Qwen2.5's repetition penalty
+    of 1.1 and top-k of 20 where nothing is said, the serving engines would not."""
     from transformers import GenerationConfig
 
     own = model.generation_config
-    tokens = {name: getattr(own, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
-    model.generation_config = GenerationConfig(**tokens)
+    model.generation_config = GenerationConfig(**{name: getattr(own, name) for name in _WHERE_IT_ENDS})
     return model
 
 

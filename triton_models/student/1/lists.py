@@ -81,8 +81,8 @@ def list_is_complete(text: str) -> bool:
 def taken(tokens: Sequence[int], separators: Set[int]) -> set[int]:
     """The tokens that may not come next: where an item begins, those that earlier items begin with.
 
-    A small model puts the likeliest query again; this way each place of the list asks something else (offline/training/README.md).
-    The trainer has the same rule (offline/training/greedy.py).
+    A small model puts the likeliest query again; this way each place of the list asks something else (what it is worth:
+    offline/training/README.md). The trainer has the same rule (offline/training/greedy.py).
     """
     if not tokens or tokens[-1] not in separators:
         return set()
