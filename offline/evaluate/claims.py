@@ -115,6 +115,12 @@ def _beats(
     return Claim(what=what, ours=ours, theirs=theirs, groups=groups, paper=paper, wanted=1.0, apart=True)
 
 
+def _gain(what: str, ours: str, theirs: str, paper: float | None) -> Iterator[Claim]:
+    """Better among ten places, and how much among fifty, for which the paper says nothing."""
+    yield _beats(what, ours, theirs, paper)
+    yield Claim(what=what, ours=ours, theirs=theirs, metric=DEEP)
+
+
 def _learning() -> Iterator[Claim]:
     yield Claim(what="reinforcement learning", ours=TEACHER, theirs=PROMPT_ONLY, paper=1.40, wanted=1.40)
     yield Claim(what="distillation", ours=STUDENT, theirs=TEACHER, paper=0.963, wanted=0.97)
@@ -128,9 +134,7 @@ def _best_of(names: Collection[str]) -> Iterator[Claim]:
     for n, paper in _BEST_OF_GAIN.items():
         suffix = BEST_OF.format(n)
         for model in sorted(name.removesuffix(suffix) for name in names if name.endswith(suffix)):
-            what = f"best of {n} by the rewards"
-            yield _beats(what, model + suffix, model, round(paper / _TEACHER, 2))
-            yield Claim(what=what, ours=model + suffix, theirs=model, metric=DEEP)
+            yield from _gain(f"best of {n} by the rewards", model + suffix, model, round(paper / _TEACHER, 2))
 
 
 def _sequences(sequence: str) -> Iterator[Claim]:
@@ -158,8 +162,6 @@ def _variants(names: Collection[str]) -> Iterator[Claim]:
         if name.startswith(WITHOUT):
             reward = name.removeprefix(WITHOUT)
             paper = round(_TEACHER / _WITHOUT[reward], 2) if reward in _WITHOUT else None
-            what = f"what the reward {reward} adds"
-            yield _beats(what, TEACHER, name, paper)
-            yield Claim(what=what, ours=TEACHER, theirs=name, metric=DEEP)
+            yield from _gain(f"what the reward {reward} adds", TEACHER, name, paper)
         elif name.startswith((f"{STUDENT}-", f"{TEACHER}-")) and name not in (SUPERVISED, UNDISTILLED):
             yield Claim(what="capacity", ours=name, theirs=TEACHER)
