@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from keenstream.commands.console import JSON_OPTION, console, print_json, step_progress
+from keenstream.commands.console import JSON_OPTION, print_json, step_progress
 from keenstream.commands.reward_weights import Weights, parse_weights
 from schemas.errors import UsageError
 
@@ -153,7 +153,9 @@ def _tell(evaluation: "Evaluation", out: Path | None, as_json: bool) -> None:
     if as_json:
         print_json(evaluation)
     else:
-        _show(evaluation)
+        from keenstream.commands.evaluation_tables import show
+
+        show(evaluation)
 
 
 @contextmanager
@@ -251,27 +253,3 @@ def _write(evaluation: "Evaluation", out: Path) -> None:
     scratch.replace(out / "evaluation.json")
     write_table(evaluation, out)
     write_plots(evaluation, out)
-
-
-def _show(evaluation: "Evaluation") -> None:
-    from rich.table import Table
-
-    from offline.evaluate import table as text
-
-    for group in text.groups(evaluation):
-        table = Table("policy", *text.SHOWN.values(), "answered", title=f"{group} readers")
-        for row in text.ranked(evaluation, group):
-            values = (text.metric_cell(row.metrics[name]) for name in text.SHOWN)
-            table.add_row(row.policy, *values, f"{row.answered:.0%}")
-        console.print(table)
-    if evaluation.differences:
-        table = Table("policy", "against", "readers", "metric", "difference", "ratio", title="Paired by reader")
-        for difference in text.shown_differences(evaluation):
-            table.add_row(*text.difference_cells(difference))
-        console.print(table)
-    if evaluation.findings:
-        table = Table(*text.FOUND, title="What the paper claims")
-        for finding in text.shown_findings(evaluation):
-            table.add_row(*text.finding_cells(finding))
-        console.print(table)
-    console.print(text.told(evaluation), markup=False)
