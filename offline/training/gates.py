@@ -33,7 +33,7 @@ class GateSettings(msgspec.Struct, frozen=True, kw_only=True):
     zero_variance_limit: float = 0.8  # of the groups
     clipped_limit: float = 0.3  # of the completions
     abstained_limit: float = 0.2  # of one reward's answers
-    reward_drop_limit: float = 0.5  # of one reward's mean in the first window, while the sum of all rises
+    reward_drop_limit: float = 0.5  # of the height of one reward's mean in the first window, while the sum rises
     held_out_drop: float = 0.1  # of its best value
     held_out_patience: int = 2  # measures in a row that are so much below the best
 
@@ -105,9 +105,14 @@ class Gates:
             return None
         for name, first in self._first.items():
             now = self._mean(name)
-            if _is_one_reward(name) and now is not None and now < first * self.settings.reward_drop_limit:
+            if _is_one_reward(name) and now is not None and now < self._least(first):
                 return f"{name} fell from {first:.3f} to {now:.3f} while the sum rose: it is paid for by another reward"
         return None
+
+    def _least(self, first: float) -> float:
+        """What a reward may fall to: a share of its height, which of a penalty, in [-1, 0], is that above -1."""
+        height = first if first > 0 else 1 + first
+        return first - height * (1 - self.settings.reward_drop_limit)
 
     def _held_out(self, measures: Mapping[str, float]) -> str | None:
         value = measures.get(HELD_OUT)

@@ -58,6 +58,17 @@ def test_one_reward_bought_with_another_is_seen() -> None:
     assert "rewards/coverage/mean fell from 0.500 to 0.200" in first
 
 
+@pytest.mark.parametrize("first", [0.0, -0.022, -0.4])
+def test_a_penalty_is_measured_from_its_own_floor(first: float) -> None:
+    """It is in [-1, 0]: half of a negative mean is more than the mean, by which every such run would stop."""
+    before = {REWARD: 1.0, "rewards/copying/mean": first}
+    more = {REWARD: 1.2, "rewards/copying/mean": first - 0.1}
+    assert reasons([before] * 3 + [more] * 3) == []
+    much_more = {REWARD: 1.2, "rewards/copying/mean": first - (1 + first) / 2 - 0.01}
+    (told, *_) = reasons([before] * 3 + [much_more] * 3)
+    assert f"rewards/copying/mean fell from {first:.3f}" in told
+
+
 def test_a_sum_that_falls_with_one_reward_is_no_trade() -> None:
     before = {REWARD: 1.0, "rewards/coverage/mean": 0.5}
     assert reasons([before] * 3 + [{REWARD: 0.5, "rewards/coverage/mean": 0.0}] * 3) == []
