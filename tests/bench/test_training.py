@@ -44,9 +44,11 @@ from offline.training.examples import Example, examples_table
 from offline.training.gates import HELD_OUT
 from offline.training.material import Material, prompts_of
 from offline.training.prepare import write_shard
+from offline.training.proposals import TrainingReader
 from offline.training.sizes import size_of
 from offline.training.tiny import write_tiny
 from schemas.errors import KeenstreamError, UsageError
+from schemas.profile import Signal
 from schemas.prompt import BARE
 from tests.offline.training import world
 
@@ -56,7 +58,14 @@ SIZE = measured_size("tiny", STEPS)
 
 @pytest.fixture(scope="module")
 def material() -> Material:
-    return world.material()
+    """Prompts of different lengths: arms that see other readers, or in another order, count other tokens."""
+    made = world.material()
+    return msgspec.structs.replace(made, training=[longer(row, place) for place, row in enumerate(made.training)])
+
+
+def longer(reader: TrainingReader, by: int) -> TrainingReader:
+    searched = tuple(Signal(at, f"{reader.user_id}-s{at}", "storm") for at in range(1, by + 1))
+    return msgspec.structs.replace(reader, profile=msgspec.structs.replace(reader.profile, search=searched))
 
 
 @pytest.fixture(scope="module")
