@@ -143,8 +143,8 @@ def train_plain(spec: ArmSpec, meter: Meter) -> None:
 
     prompts = msgspec.json.decode(Path(spec.prompts).read_bytes(), type=list[str])
     if spec.stage == "teacher":
-        prompts = prompts[: spec.size.teacher.steps * spec.size.teacher.groups]  # ours shuffles as many, no more
-        trainer = plain_grpo(spec.base, prompts, spec.size.teacher, spec.folder, spec.device)
+        seen = prompts[: spec.size.teacher.readers]  # ours shuffles as many, no more
+        trainer = plain_grpo(spec.base, seen, spec.size.teacher, spec.folder, spec.device)
     else:
         trainer = plain_distillation(spec.base, spec.teacher, prompts, spec.size.student, spec.folder, spec.device)
     trainer.add_callback(_stamping(meter))

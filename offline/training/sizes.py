@@ -29,6 +29,11 @@ class WarmStart(msgspec.Struct, frozen=True, kw_only=True):
     max_new_tokens: int = 80  # five names, with room
     bf16: bool = False
 
+    @property
+    def readers(self) -> int:
+        """As many as the steps see: more lists would be made for nothing."""
+        return self.steps * self.batch
+
 
 class Teacher(msgspec.Struct, frozen=True, kw_only=True):
     """Dr. GRPO."""
@@ -47,6 +52,11 @@ class Teacher(msgspec.Struct, frozen=True, kw_only=True):
     gates: GateSettings = GateSettings()
     seed: int = 7
     bf16: bool = False
+
+    @property
+    def readers(self) -> int:
+        """As many as the steps see."""
+        return self.steps * self.groups
 
 
 class Student(msgspec.Struct, frozen=True, kw_only=True):

@@ -88,7 +88,7 @@ def ensure_pruned(folder: Path, model: str, layers: int, material: Material) -> 
 
 def teacher_lists(material: Material, teacher: Path, settings: WarmStart, engine: Engine) -> list[Chosen]:
     """What the teacher writes, greedy, as the parser reads it, for as many training readers as the steps will see."""
-    readers = material.training[: settings.steps * settings.batch]
+    readers = material.training[: settings.readers]
     prompts = prompts_of(readers)
     made_by = Checkpoint(folder=str(teacher), prompt=BARE, engine=engine, max_new_tokens=settings.max_new_tokens)
     with prompt_writer(made_by) as write:

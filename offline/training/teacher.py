@@ -131,7 +131,7 @@ def kept_lists(folder: Path, make: Callable[[], Sequence[Chosen]]) -> list[Chose
 
 
 def _chosen(material: Material, settings: WarmStart, base: str, tell: Tell) -> list[Chosen]:
-    told = material.training[: settings.steps * settings.batch]  # as many as the steps will see
+    told = material.training[: settings.readers]
     texts = _samples(told, settings, base, tell) if settings.choice.samples else None
     tell(f"choosing the best list of each of {len(told)} readers by the clicks of {len(material.training)}")
     parts: dict[str, float] = {}
@@ -166,7 +166,7 @@ def train_teacher(
     ) as run:
         if run.finished:
             return run.manifest
-        loaded, told = load_base(start), material.training[: settings.steps * settings.groups]
+        loaded, told = load_base(start), material.training[: settings.readers]
         expected = material.rewards.get(EXPECTED_HIT)
         if isinstance(expected, ExpectedHit) and settings.reward_weights.get(EXPECTED_HIT, 1.0):
             expected.learn(material.training, len(told), session.tell)
