@@ -102,8 +102,8 @@ def fold_by_beam(folder: Path, workers: int = 1) -> Folded:
     """`keenstream experiment analyse` as it is: all of it, report included."""
     from offline.experiments.analyse import read_tally
     from offline.experiments.report import build_report
-    from offline.experiments.runners import RunnerSettings
     from offline.experiments.trust import LogCounts
+    from offline.runners import RunnerSettings
 
     out, settings = folder / f"out-{workers}", RunnerSettings(workers=workers)
     tally = read_tally(ANALYSIS, folder, out, now_ms=NOW_MS, settings=settings)

@@ -27,8 +27,8 @@ from bench._spread import Spread
 from bench._training_arm import ArmName, ArmSpec, StageName, measured_size
 from bench._training_turns import Measured, arm_argv, take_turns
 from keenstream.stack.folders import state_folder
-from offline.experiments.runners import RunnerSettings
 from offline.release.models import ModelPaths
+from offline.runners import RunnerSettings
 from offline.simulate import SimulationSettings, write_simulation
 from offline.training.bases import ensure_base, load_base, save_model
 from offline.training.example_set import load_split

@@ -7,7 +7,9 @@ import logging
 import os
 import sys
 import tempfile
+import threading
 from collections.abc import Callable
+from typing import NoReturn
 
 import typer
 from rich.console import Console
@@ -28,15 +30,15 @@ def main(build: Callable[[], typer.Typer] = application) -> None:
     logging.getLogger("kafka.net").setLevel(logging.ERROR)  # it warns of its own slow starts, which nobody can mend
     logging.getLogger().addFilter(lambda record: "apitools not found" not in record.getMessage())  # Beam's, on import
     errors = Console(stderr=True, highlight=False)
+    before = threading.enumerate()
     try:
         command = typer.main.get_command(build())
         code = command(standalone_mode=False)
         if code == INTERRUPTED:  # what typer makes of a Ctrl-C
-            errors.print("Interrupted.")
+            _end_interrupted(errors, before)
         sys.exit(code)
     except (typer.Abort, KeyboardInterrupt):  # the end of the input at a question; a Ctrl-C during the imports
-        errors.print("Interrupted.")
-        sys.exit(INTERRUPTED)
+        _end_interrupted(errors, before)
     except TyperException as error:
         error.show()  # type: ignore[attr-defined]  # declared on a private base in typer 0.29
         sys.exit(error.exit_code)
@@ -52,6 +54,15 @@ def main(build: Callable[[], typer.Typer] = application) -> None:
         place = getattr(error, "filename", None) or f"the output (or of {tempfile.gettempdir()})"
         errors.print(f"[bold red]Failed:[/] {escape(full_disk_message(place, reason))}", soft_wrap=True)
         sys.exit(1)
+
+
+def _end_interrupted(errors: Console, before: list[threading.Thread]) -> NoReturn:
+    """At once where threads that can't be stopped go on (a Beam job's): they tell how they lose the interpreter."""
+    errors.print("Interrupted.")
+    if any(thread.daemon for thread in threading.enumerate() if thread not in before):
+        sys.stdout.flush()
+        os._exit(INTERRUPTED)
+    sys.exit(INTERRUPTED)
 
 
 if __name__ == "__main__":

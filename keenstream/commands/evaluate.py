@@ -104,7 +104,7 @@ def evaluate(
     """
     from keenstream.settings import resolve_config
     from offline.evaluate import evaluation as protocol
-    from offline.experiments.runners import RunnerSettings
+    from offline.runners import RunnerSettings
 
     config = resolve_config()
     settings = protocol.EvaluationSettings(
@@ -168,7 +168,7 @@ def _examples(
             raise UsageError("--articles is for a simulated world: the examples have their own articles")
         yield given
         return
-    from offline.experiments.runners import RunnerSettings
+    from offline.runners import RunnerSettings
     from offline.simulate import SimulationSettings, checked, write_simulation
     from offline.training.preparation import PrepareSettings, prepare_examples
     from schemas.article import Article

@@ -4,8 +4,6 @@ Exit code 2: the analysis or the log is wrong; 3: the log may not be read as an 
 log), and the report says why.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,9 +18,9 @@ if TYPE_CHECKING:  # Beam, duckdb and scipy load when a command runs
     from offline.experiments.offpolicy_report import OffPolicyReport
     from offline.experiments.power_report import PowerReport
     from offline.experiments.report import Report
-    from offline.experiments.runners import RunnerSettings
     from offline.experiments.tally import Tally
     from offline.experiments.trust import LogCounts
+    from offline.runners import RunnerSettings
 
 BLOCKED = 3  # exit code
 
@@ -57,7 +55,7 @@ def analyse(
     analysis, settings = read_analysis(config), _settings(runner, workers, beam)
     from offline.experiments.analyse import analyse as run
 
-    with _progress() as progress:
+    with steps_progress() as progress:
         report = run(analysis, log, out, now_ms=int(time.time() * 1000), settings=settings, progress=progress)
     if as_json:
         print_json(report)
@@ -125,7 +123,7 @@ def offpolicy(
     analysis, settings = read_analysis(config), _settings(runner, workers, beam)
     from offline.experiments.offpolicy_run import evaluate_policies
 
-    with _progress() as progress:
+    with steps_progress() as progress:
         report = evaluate_policies(
             analysis, log, out, now_ms=int(time.time() * 1000), settings=settings, progress=progress
         )
@@ -144,7 +142,7 @@ def _tally(analysis: "Analysis", log: Path, settings: "RunnerSettings") -> "Tall
 
     from offline.experiments.analyse import read_tally
 
-    with tempfile.TemporaryDirectory() as scratch, _progress() as progress:
+    with tempfile.TemporaryDirectory() as scratch, steps_progress() as progress:
         return read_tally(
             analysis, log, Path(scratch), now_ms=int(time.time() * 1000), settings=settings, progress=progress
         )
@@ -234,7 +232,7 @@ def _print_report(report: "Report", out: Path) -> None:
 
 def _settings(runner: str, workers: int, beam: list[str]) -> "RunnerSettings":
     _quiet_beam()
-    from offline.experiments.runners import RunnerSettings
+    from offline.runners import RunnerSettings
 
     return RunnerSettings(runner=runner, workers=workers, options=tuple(beam))
 
@@ -246,24 +244,3 @@ def _quiet_beam() -> None:
     unwanted = ("apitools not found", "No semi_persistent_directory found")
     for name in ("", "apache_beam.runners.portability.local_job_service"):
         logging.getLogger(name).addFilter(lambda record: not any(text in record.getMessage() for text in unwanted))
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[str, int, int], None]]:
-    with _quick_interrupt(), steps_progress() as progress:
-        yield progress
-
-
-@contextmanager
-def _quick_interrupt() -> Iterator[None]:
-    """Ends the process after a Ctrl-C, when all that was written is gone again: Beam's threads go on, and taking the
-    interpreter from under them prints what they were at."""
-    import os
-
-    from keenstream.cli import INTERRUPTED
-
-    try:
-        yield
-    except KeyboardInterrupt:
-        typer.echo("Interrupted.", err=True)
-        os._exit(INTERRUPTED)

@@ -36,7 +36,7 @@ def prepare(
     """
     from keenstream.settings import resolve_config
     from keenstream.training_log import MIND_LACKS, is_mind, readable_log
-    from offline.experiments.runners import RunnerSettings
+    from offline.runners import RunnerSettings
     from offline.training.preparation import PrepareSettings, prepare_examples
 
     settings = PrepareSettings(window_days=window, training_moments=moments, profiles=resolve_config().profiles)

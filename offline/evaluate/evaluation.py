@@ -38,7 +38,7 @@ from offline.evaluate.scoring import PLACES
 from offline.evaluate.sequence_settings import NAMES, SequenceSettings
 from offline.evaluate.sequences import kept_sequence_answers
 from offline.evaluate.task import Task, make_task, refuse_training_readers, with_cleaner
-from offline.experiments.runners import RunnerSettings
+from offline.runners import RunnerSettings
 from offline.training.example_set import load_split, read_manifest
 from offline.training.news_index import NewsIndex, TextVectors
 from offline.training.rewards import EXPECTED_HIT, HIT, Reward, make_rewards, reward_names, weighted

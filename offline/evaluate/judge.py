@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import gettempdir
 
 import msgspec
 
@@ -11,7 +11,8 @@ from offline.evaluate.held_out import HeldOutReader
 from offline.evaluate.scores import KEY_METRIC, METRICS, ReaderScore, by_policy, values_of
 from offline.evaluate.scoring import ScoringPlan, score_policies, write_inputs
 from offline.evaluate.task import Task
-from offline.experiments.runners import RunnerSettings
+from offline.passing_folder import passing_folder
+from offline.runners import RunnerSettings
 from schemas.article import embedded_text
 from schemas.clients.models import Embedder
 from schemas.config import Api
@@ -41,10 +42,10 @@ class Judge(msgspec.Struct, frozen=True, kw_only=True):
     def judge(self, readers: Sequence[HeldOutReader], answers: Answers) -> Judged:
         """Each policy on those of `readers` for whom it has an answer, though it be an empty one."""
         self.step(f"scoring {len(answers)} policies on {len(readers)} readers")
-        with TemporaryDirectory(prefix="keenstream-evaluate-") as scratch:
-            paths, names = _written(Path(scratch), answers)
+        with passing_folder(Path(gettempdir()), "keenstream-evaluate-") as scratch:
+            paths, names = _written(scratch, answers)
             plan = ScoringPlan(
-                scratch=scratch, policies=paths, readers=len(readers), embedder=self.embedder, api=self.api
+                scratch=str(scratch), policies=paths, readers=len(readers), embedder=self.embedder, api=self.api
             )
             pool = self.task.news.pool
             write_inputs(plan, readers, pool, self.task.news.cache.of([embedded_text(article) for article in pool]))

@@ -20,7 +20,7 @@ from offline.evaluate.answers import Answer, ranked_by, read_answers
 from offline.evaluate.held_out import HeldOutReader
 from offline.evaluate.retrieval import ExactIndex, Finder, VectorCache, Vectors
 from offline.evaluate.scores import ReaderScore, score
-from offline.experiments.runners import RunnerSettings, pipeline_options
+from offline.runners import RunnerSettings, run_beam
 from schemas.article import Article
 from schemas.clients.models import Embedder
 from schemas.config import Api
@@ -99,9 +99,7 @@ def write_inputs(
 
 def score_policies(plan: ScoringPlan, runner: RunnerSettings) -> list[ReaderScore]:
     """Every policy on every reader; blocks until the runner is done."""
-    pipeline = beam.Pipeline(options=pipeline_options(runner))
-    build_pipeline(pipeline, plan)
-    pipeline.run().wait_until_finish()
+    run_beam(lambda pipeline: build_pipeline(pipeline, plan), runner)
     return msgspec.msgpack.decode(plan.scores_path.read_bytes(), type=list[ReaderScore])
 
 

@@ -1,8 +1,6 @@
 """One analysis from files to files: plan, run the job, write the report. The command is a thin shell around this."""
 
 import hashlib
-import os
-import shutil
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,9 +18,10 @@ from offline.experiments.log_files import Part, Slice, cut_files, find_files, ma
 from offline.experiments.plan import Plan, buckets_for
 from offline.experiments.quarantine import FOLDER
 from offline.experiments.report import LogInput, Report, build_report
-from offline.experiments.runners import RunnerSettings, ending_workers, new_pipeline
 from offline.experiments.tally import Tally
 from offline.experiments.tally_file import Totals, read_totals
+from offline.passing_folder import passing_folder
+from offline.runners import RunnerSettings, run_beam
 from schemas.errors import UsageError
 
 PART_ROWS: Final = 1_000_000
@@ -107,18 +106,8 @@ def make_plan(
 
 def run_pipeline(plan: Plan, build: Build, settings: RunnerSettings, progress: Progress) -> None:
     """Blocks until the runner is done. UsageError for a file that broke while it was read."""
-    with _watched(plan, progress), ending_workers():
-        pipeline = new_pipeline(settings)
-        build(pipeline, plan)
-        try:
-            result = pipeline.run()
-            result.wait_until_finish()
-        except RuntimeError as error:
-            if str(error).startswith("KeyboardInterrupt"):  # what Beam makes of Ctrl-C within a step
-                raise KeyboardInterrupt from error
-            raise
-        if (client := getattr(result, "client", None)) is not None:
-            client.close()  # Dask's, which would go on looking for its cluster
+    with _watched(plan, progress):
+        run_beam(lambda pipeline: build(pipeline, plan), settings)
     if plan.fault_path.is_file():
         raise UsageError(plan.fault_path.read_text(encoding="utf-8"))
 
@@ -126,13 +115,10 @@ def run_pipeline(plan: Plan, build: Build, settings: RunnerSettings, progress: P
 @contextmanager
 def scratch_folder(out: Path) -> Iterator[Path]:
     """Below `out`, which all workers see; gone afterwards, also when the run was broken off."""
-    scratch = out.absolute() / f"_scratch-{os.getpid()}-{threading.get_ident()}"
-    for name in ("splits", "users"):
-        (scratch / name).mkdir(parents=True)
-    try:
+    with passing_folder(out, "_scratch-") as scratch:
+        for name in ("splits", "users"):
+            (scratch / name).mkdir()
         yield scratch
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 _KINDS: Final[tuple[Kind, Kind]] = ("exposures", "outcomes")

@@ -9,8 +9,8 @@ from offline.experiments.log_columns import Column
 from offline.experiments.offpolicy_job import build_offpolicy, read_policy_totals
 from offline.experiments.offpolicy_report import OffPolicyReport, build_offpolicy_report
 from offline.experiments.quarantine import TARGET
-from offline.experiments.runners import RunnerSettings
 from offline.experiments.whole_files import write_json
+from offline.runners import RunnerSettings
 from schemas.errors import UsageError
 
 REPORT: Final = "offpolicy.json"

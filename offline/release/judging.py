@@ -8,9 +8,9 @@ from offline.evaluate.baselines import own_signals
 from offline.evaluate.judge import Judge
 from offline.evaluate.policy_names import STORED_SIGNALS
 from offline.evaluate.task import DAY_MS, make_task, refuse_training_readers
-from offline.experiments.runners import RunnerSettings
 from offline.release.releases import BESIDE_SIGNALS, COMPARED, HeldOut
 from offline.release.student import Progress
+from offline.runners import RunnerSettings
 from offline.simulate.impressions import FRESH_MS
 from offline.training.example_set import load_split
 from offline.training.gates import HELD_OUT

@@ -7,15 +7,14 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
-import apache_beam as beam
 import msgspec
 
 from offline.event_log import MOST_BAD_SHARE, LogPart, article_files, event_files, event_times, log_parts, read_articles
 from offline.event_log import source_file as _source
-from offline.experiments.runners import RunnerSettings, pipeline_options
+from offline.passing_folder import passing_folder
 from offline.release.folders import build_folder
+from offline.runners import RunnerSettings, run_beam
 from offline.training.example_set import ARTICLES, CLICKS, MANIFEST, ExamplesManifest, write_articles
 from offline.training.examples import SPLITS, Moment
 from offline.training.news_index import check_covers
@@ -55,7 +54,7 @@ def prepare_examples(
     articles = read_articles(log)
     moments = make_moments(*_span(parts, progress), settings)
     check_covers(articles, moments[0].at_ms)
-    with full_disk_told(out), _scratch_beside(out) as scratch:
+    with full_disk_told(out), passing_folder(out.parent, f".{out.name}-scratch-") as scratch:
         plan = PreparePlan(
             parts=tuple(parts),
             moments=moments,
@@ -68,13 +67,6 @@ def prepare_examples(
         manifest = _manifest(log, plan, counts, articles)
         build_folder(out, lambda folder: _fill(folder, plan, articles, manifest))
     return manifest
-
-
-@contextmanager
-def _scratch_beside(out: Path) -> Iterator[Path]:
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-scratch-") as scratch:
-        yield Path(scratch).absolute()
 
 
 def make_moments(first_ms: int, last_ms: int, settings: PrepareSettings) -> tuple[Moment, ...]:
@@ -102,9 +94,7 @@ def run_job(plan: PreparePlan, runner: RunnerSettings, progress: Progress) -> Co
     for folder in ("splits", *(f"examples/{name}" for name in (*SPLITS, CLICKS))):
         (Path(plan.scratch) / folder).mkdir(parents=True)
     with _watched(plan, progress):
-        pipeline = beam.Pipeline(options=pipeline_options(runner))
-        build_pipeline(pipeline, plan)
-        pipeline.run().wait_until_finish()
+        run_beam(lambda pipeline: build_pipeline(pipeline, plan), runner)
     if plan.full_path.exists():
         raise FullDisk(full_disk_message(Path(plan.scratch).parent, os.strerror(errno.ENOSPC)))
     if plan.fault_path.is_file():

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import torch
 
-from offline.experiments.runners import RunnerSettings
 from offline.release.models import ModelPaths
 from offline.release.repository import assemble_repository
 from offline.release.student import convert
+from offline.runners import RunnerSettings
 from offline.simulate import SimulationSettings, write_simulation
 from offline.training.bases import load_base, save_model
 from offline.training.preparation import PrepareSettings, prepare_examples

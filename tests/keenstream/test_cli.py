@@ -50,6 +50,21 @@ def test_ctrl_c_is_told_in_one_word(
     assert capsys.readouterr().err == "Interrupted.\n"
 
 
+def test_ctrl_c_does_not_wait_for_threads_that_cannot_be_stopped() -> None:
+    program = (
+        "import threading, typer; from keenstream.cli import main\n"
+        "def run():\n"
+        "    threading.Thread(target=threading.Event().wait, daemon=True).start()\n"
+        "    print('half')\n"
+        "    raise KeyboardInterrupt\n"
+        "import atexit; atexit.register(print, 'the interpreter ended in its own time')\n"
+        "app = typer.Typer(); app.command()(run)\n"
+        "main(lambda: app)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "half\n", "Interrupted.\n")
+
+
 def without_room() -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "report/table")
 

@@ -12,7 +12,7 @@ import pytest
 
 from keenstream.stack.folders import state_folder
 from keenstream.stack.ports import LOCAL, free_port, is_free
-from offline.experiments.runners import RunnerSettings
+from offline.runners import RunnerSettings
 
 PRISM_VERSION = "2.77.0"  # Beam's
 PRISM = f"github.com/apache/beam/sdks/v2/go/cmd/prism@v{PRISM_VERSION}"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from offline.experiments.runners import RunnerSettings
+from offline.runners import RunnerSettings
 from offline.simulate import SimulationSettings, write_simulation
 from offline.training.preparation import PrepareSettings, prepare_examples
 

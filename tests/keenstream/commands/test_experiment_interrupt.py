@@ -23,11 +23,20 @@ def reading(process: psutil.Process, out: Path) -> bool:
     return any(out.glob("_scratch-*"))
 
 
+def within_a_step(process: psutil.Process, out: Path) -> bool:
+    """Some of the log is read."""
+    return any(out.glob("_scratch-*/splits/*.arrow"))
+
+
 def two_workers(process: psutil.Process, out: Path) -> bool:
-    return sum("experiments.worker" in " ".join(child.cmdline()) for child in process.children()) == 2
+    return sum("offline.beam_worker" in " ".join(child.cmdline()) for child in process.children()) == 2
 
 
-@pytest.mark.parametrize(("workers", "begun"), [(1, reading), (2, two_workers)], ids=["one process", "two workers"])
+@pytest.mark.parametrize(
+    ("workers", "begun"),
+    [(1, reading), (1, within_a_step), (2, two_workers)],
+    ids=["one process", "within a step", "two workers"],
+)
 def test_a_ctrl_c_is_one_line_and_leaves_nothing(
     tmp_path: Path, workers: int, begun: Callable[[psutil.Process, Path], bool]
 ) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from offline.experiments.analyse import analyse
-from offline.experiments.runners import RunnerSettings
+from offline.runners import RunnerSettings
 from tests.offline import beam_runners
 from tests.offline.experiments.log_folders import NOW_MS, sound_log, write_log
 from tests.offline.experiments.log_rows import ANALYSIS

@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from offline.experiments.runners import RunnerSettings
 from offline.reader_groups import split_of
+from offline.runners import RunnerSettings
 from offline.simulate import ARTICLES_FILE, EVENTS_FILE, SimulationSettings, write_simulation
 from offline.training.bases import load_base
 from offline.training.best import Best, Measured

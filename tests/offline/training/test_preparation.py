@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from offline.event_log import event_times, log_parts, read_events
-from offline.experiments.runners import RunnerSettings
+from offline.runners import RunnerSettings
 from offline.simulate import EVENTS_FILE, SimulationSettings, write_simulation
 from offline.training import prepare
 from offline.training.example_set import ExamplesManifest, load_articles, load_clicks, load_split, read_manifest

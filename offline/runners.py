@@ -4,12 +4,13 @@ Prism: `--runner PortableRunner --beam --job_endpoint=localhost:8073 --beam --en
 Dask: `--runner DaskRunner --beam --dask_client_address=tcp://...`.
 """
 
+import logging
 import shlex
-import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any, Final
 
 import apache_beam as beam
@@ -25,7 +26,7 @@ from apache_beam.runners.portability.portable_runner import JobServiceHandle
 from schemas.errors import UsageError
 
 LOCAL: Final = "FnApiRunner"
-_WORKER: Final = f"trap '' INT; exec {shlex.quote(sys.executable)} -m offline.experiments.worker".encode()
+_WORKER: Final = f"trap '' INT; exec {shlex.quote(sys.executable)} -m offline.beam_worker".encode()
 _BY_NAME: Final = {"DaskRunner": "apache_beam.runners.dask.dask_runner.DaskRunner"}  # Beam does not know it by name
 
 
@@ -36,7 +37,7 @@ class RunnerSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LocalRunner(FnApiRunner):  # type: ignore[misc]  # Beam is untyped here
-    """Its worker processes are quiet, and leave Ctrl-C to this one (`ending_workers`): each would print its own."""
+    """Its worker processes are quiet, and leave Ctrl-C to this one (`run_beam`): each would print its own."""
 
     def run_via_runner_api(self, pipeline_proto: Any, options: PipelineOptions) -> Any:
         for environment in pipeline_proto.components.environments.values():
@@ -45,8 +46,47 @@ class LocalRunner(FnApiRunner):  # type: ignore[misc]  # Beam is untyped here
         return super().run_via_runner_api(pipeline_proto, options)
 
 
-def new_pipeline(settings: RunnerSettings) -> beam.Pipeline:
-    """An empty pipeline on the runner of `settings`. Raises UsageError when Beam does not know it."""
+def run_beam(build: Callable[[beam.Pipeline], Any], settings: RunnerSettings) -> None:
+    """Run what `build` puts on an empty pipeline to its end, or until a Ctrl-C raises KeyboardInterrupt.
+
+    In a thread of its own: raised within a step, the interrupt would be told by Beam as the step's failure, and lost
+    wherever the step's libraries swallow it. Beam can't be stopped: its thread goes on, quietly, until it fails or the
+    process ends. Raises UsageError for a runner that Beam does not know.
+    """
+    pipeline = _new_pipeline(settings)
+    build(pipeline)
+    ended: Future[None] = Future()
+    before = psutil.Process().children()
+    threading.Thread(target=_run, args=(pipeline, ended), name="beam", daemon=True).start()
+    try:
+        ended.result()
+    except KeyboardInterrupt:
+        _abandon([child for child in psutil.Process().children() if child not in before])
+        raise
+
+
+def _run(pipeline: beam.Pipeline, ended: "Future[None]") -> None:
+    try:
+        result = pipeline.run()
+        result.wait_until_finish()
+        if (client := getattr(result, "client", None)) is not None:
+            client.close()  # Dask's, which would go on looking for its cluster
+    except BaseException as error:
+        ended.set_exception(error)
+    else:
+        ended.set_result(None)
+
+
+def _abandon(workers: Sequence[psutil.Process]) -> None:
+    """The workers end, and what Beam's threads have to say of that, and of files that are gone, nobody hears."""
+    threading.excepthook = lambda failed: None
+    logging.getLogger("apache_beam").setLevel(logging.CRITICAL + 1)
+    for worker in workers:
+        with suppress(psutil.NoSuchProcess):
+            worker.kill()
+
+
+def _new_pipeline(settings: RunnerSettings) -> beam.Pipeline:
     options = pipeline_options(settings)
     runner = LocalRunner(provision_info=_told(options)) if settings.runner == LOCAL else None  # others by their names
     try:
@@ -59,28 +99,6 @@ def _told(options: PipelineOptions) -> ExtendedProvisionInfo:
     """What workers are told of the options: by itself this runner tells nothing, so each logs at its own level."""
     encoded = JobServiceHandle.encode_pipeline_options(options.get_all_options(drop_default=True))
     return ExtendedProvisionInfo(beam_provision_api_pb2.ProvisionInfo(pipeline_options=encoded))
-
-
-@contextmanager
-def ending_workers() -> Iterator[None]:
-    """A Ctrl-C within ends the worker processes first: Beam would wait for them, and they for Beam."""
-    if threading.current_thread() is not threading.main_thread():  # which alone may handle signals
-        yield
-        return
-    tell = threading.excepthook
-
-    def end(number: int, frame: object) -> None:
-        threading.excepthook = lambda failed: None  # Beam's threads tell that their worker is gone
-        for child in psutil.Process().children():
-            child.kill()
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGINT, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-        threading.excepthook = tell
 
 
 def pipeline_options(settings: RunnerSettings) -> PipelineOptions:
