@@ -6,6 +6,7 @@ Dask: `--runner DaskRunner --beam --dask_client_address=tcp://...`.
 
 import logging
 import shlex
+import shutil
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -53,6 +54,8 @@ def run_beam(build: Callable[[beam.Pipeline], Any], settings: RunnerSettings) ->
     wherever the step's libraries swallow it. Beam can't be stopped: its thread goes on, quietly, until it fails or the
     process ends. Raises UsageError for a runner that Beam does not know.
     """
+    for name in ("", "apache_beam.runners.portability.local_job_service"):
+        logging.getLogger(name).addFilter(_needed)  # the same one again is not added
     pipeline = _new_pipeline(settings)
     build(pipeline)
     ended: Future[None] = Future()
@@ -61,7 +64,7 @@ def run_beam(build: Callable[[beam.Pipeline], Any], settings: RunnerSettings) ->
     try:
         ended.result()
     except KeyboardInterrupt:
-        _abandon([child for child in psutil.Process().children() if child not in before])
+        _abandon(pipeline, [child for child in psutil.Process().children() if child not in before])
         raise
 
 
@@ -77,13 +80,20 @@ def _run(pipeline: beam.Pipeline, ended: "Future[None]") -> None:
         ended.set_result(None)
 
 
-def _abandon(workers: Sequence[psutil.Process]) -> None:
+def _abandon(pipeline: beam.Pipeline, workers: Sequence[psutil.Process]) -> None:
     """The workers end, and what Beam's threads have to say of that, and of files that are gone, nobody hears."""
     threading.excepthook = lambda failed: None
     logging.getLogger("apache_beam").setLevel(logging.CRITICAL + 1)
     for worker in workers:
         with suppress(psutil.NoSuchProcess):
             worker.kill()
+    shutil.rmtree(pipeline.local_tempdir, ignore_errors=True)
+
+
+def _needed(record: logging.LogRecord) -> bool:
+    """Not what Beam warns of and nothing here needs: Google Cloud's client, a folder of staged files."""
+    unwanted = ("apitools not found", "No semi_persistent_directory found")
+    return not any(text in record.getMessage() for text in unwanted)
 
 
 def _new_pipeline(settings: RunnerSettings) -> beam.Pipeline:

@@ -231,16 +231,6 @@ def _print_report(report: "Report", out: Path) -> None:
 
 
 def _settings(runner: str, workers: int, beam: list[str]) -> "RunnerSettings":
-    _quiet_beam()
     from offline.runners import RunnerSettings
 
     return RunnerSettings(runner=runner, workers=workers, options=tuple(beam))
-
-
-def _quiet_beam() -> None:
-    """Without what Beam warns of and nothing here needs: Google Cloud's client, a folder of staged files."""
-    import logging
-
-    unwanted = ("apitools not found", "No semi_persistent_directory found")
-    for name in ("", "apache_beam.runners.portability.local_job_service"):
-        logging.getLogger(name).addFilter(lambda record: not any(text in record.getMessage() for text in unwanted))

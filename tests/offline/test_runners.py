@@ -3,8 +3,10 @@
 import logging
 import os
 import signal
+import tempfile
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import apache_beam as beam
 import pytest
@@ -45,13 +47,22 @@ def interrupt_once_begun() -> None:
         os.kill(os.getpid(), signal.SIGINT)
 
 
-def test_a_ctrl_c_within_a_step_ends_the_wait(quiet_beam: None, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_ctrl_c_within_a_step_ends_the_wait(
+    quiet_beam: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     threading.Thread(target=interrupt_once_begun, daemon=True).start()
     with pytest.raises(KeyboardInterrupt):
         run_beam(lambda pipeline: pipeline | beam.Create([1]) | beam.Map(holding), RunnerSettings())
     assert begun.is_set()
     assert not ended.is_set()
+    assert sorted(tmp_path.glob("beam-*")) == []
     assert [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR] == []
+
+
+def test_workers_do_not_warn_of_what_nothing_needs(caplog: pytest.LogCaptureFixture) -> None:
+    run_beam(lambda pipeline: pipeline | beam.Create([1]) | beam.Map(str), RunnerSettings(workers=2))
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
 def failing(element: int) -> int:
