@@ -29,6 +29,7 @@ def main(build: Callable[[], typer.Typer] = application) -> None:
     logging.basicConfig(level=os.environ.get("KEENSTREAM_LOG_LEVEL", "WARNING"), format=LOG_FORMAT)
     logging.getLogger("kafka.net").setLevel(logging.ERROR)  # it warns of its own slow starts, which nobody can mend
     logging.getLogger().addFilter(lambda record: "apitools not found" not in record.getMessage())  # Beam's, on import
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")  # else it tells of each new process
     errors = Console(stderr=True, highlight=False)
     before = threading.enumerate()
     try:
