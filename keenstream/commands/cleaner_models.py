@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from keenstream.commands.console import JSON_OPTION, console, print_json, step_progress
-from keenstream.commands.releases import Load
+from keenstream.commands.releases import Load, when
 
 if TYPE_CHECKING:  # torch and OpenVINO load when a command runs
     from offline.release.versions import ModelServer
@@ -29,7 +29,7 @@ def serve(run: Run, force: Force = False, load: Load = True, as_json: bool = JSO
 
     with step_progress("serving") as progress:
         version = serve_cleaner(run, _repository(), _server(load), progress, force=force)
-    _say(version, as_json)
+    _say(version, load, as_json)
 
 
 @app.command("rollback")
@@ -40,7 +40,7 @@ def rollback(load: Load = True, as_json: bool = JSON_OPTION) -> None:
     """
     from offline.release.cleaner_serving import rollback_cleaner
 
-    _say(rollback_cleaner(_repository(), _server(load)), as_json)
+    _say(rollback_cleaner(_repository(), _server(load)), load, as_json)
 
 
 @app.command("ship")
@@ -90,8 +90,8 @@ def _server(load: bool) -> "ModelServer | None":
     return TritonModelServer(resolve_config().triton, Model.CLEANER)
 
 
-def _say(version: str, as_json: bool) -> None:
+def _say(version: str, load: bool, as_json: bool) -> None:
     if as_json:
         print_json({"model_version": version})
     else:
-        console.print(f"{version} is served")
+        console.print(f"{version} is served{when(load)}")

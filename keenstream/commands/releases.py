@@ -78,7 +78,7 @@ def promote(
     if as_json:
         print_json(entry)
     else:
-        console.print(f"{entry.model_version} is served as version {entry.version} of the student")
+        console.print(f"{entry.model_version} is served as version {entry.version} of the student{when(load)}")
 
 
 def rollback(load: Load = True, as_json: bool = JSON_OPTION) -> None:
@@ -94,7 +94,12 @@ def rollback(load: Load = True, as_json: bool = JSON_OPTION) -> None:
     if as_json:
         print_json(entry)
     else:
-        console.print(f"{entry.model_version if entry else 'the model of the set-up'} is served again")
+        console.print(f"{entry.model_version if entry else 'the model of the set-up'} is served again{when(load)}")
+
+
+def when(load: bool) -> str:
+    """A model is served that was put in its place, as the end of a sentence."""
+    return "" if load else ", from Triton's next start on"
 
 
 def ship(

@@ -66,7 +66,7 @@ def remove_latest(repository: Path, model: str, server: ModelServer | None, serv
     found = versions_of(repository, model)
     if len(found) < 2:
         only = f"version {found[0]} is the only one" if found else f"there is no {model}"
-        raise UsageError(f"{only} in {repository}: promote another release instead")
+        raise UsageError(f"{only} in {repository}, with none to go back to: serve another one instead")
     with withdraw(repository, model, found[-1]):
         if server:
             server.load()

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from offline.training.bases import Base
 from offline.training.labels import VERDICTS, Label
-from offline.training.trainer_arguments import Shared, shared_arguments
+from offline.training.trainer_arguments import Shared, quiet_libraries, shared_arguments
 from schemas.errors import UsageError
 
 TINY = "tiny"  # a RoBERTa of random weights
@@ -86,6 +86,7 @@ def load_classifier(source: str) -> Base:
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+    quiet_libraries()
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, use_fast=True)
         model = AutoModelForSequenceClassification.from_pretrained(

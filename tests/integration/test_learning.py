@@ -115,5 +115,5 @@ def served_only_if_worth_it(folder: Path, home: Home, scores: dict[str, float]) 
     promoted = printed(folder, home, "models", "promote", "1", "--force", "--no-load")
     assert promoted["model_version"] == "keenstream-student-1"
     assert (folder / "home" / "models" / "repository" / "student" / str(promoted["version"])).is_dir()
-    assert "is served again" in keenstream(folder, home, "models", "rollback", "--no-load")
+    assert "is served again, from Triton's next start on" in keenstream(folder, home, "models", "rollback", "--no-load")
     assert not (folder / "home" / "models" / "repository" / "student" / str(promoted["version"])).exists()
