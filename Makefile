@@ -35,7 +35,7 @@ check: $(PROJECT)
 	$(PYTHON) -m mypy
 
 # Training's tests have a process of their own: torch, scikit-learn and OpenVINO bring an OpenMP each, and a process that had
-# run all other tests before them once ended there by SIGSEGV.
+# run all other tests before them once ended there by SIGSEGV (or by a signal: see tests/offline/test_runners.py).
 TRAINING := tests/offline/training
 test: setup check
 ifdef ARGS
