@@ -54,8 +54,7 @@ def run_beam(build: Callable[[beam.Pipeline], Any], settings: RunnerSettings) ->
     wherever the step's libraries swallow it. Beam can't be stopped: its thread goes on, quietly, until it fails or the
     process ends. Raises UsageError for a runner that Beam does not know.
     """
-    for name in ("", "apache_beam.runners.portability.local_job_service"):
-        logging.getLogger(name).addFilter(_needed)  # the same one again is not added
+    logging.getLogger("apache_beam.runners.portability.local_job_service").addFilter(_needed)  # added once only
     pipeline = _new_pipeline(settings)
     build(pipeline)
     ended: Future[None] = Future()
@@ -91,7 +90,7 @@ def _abandon(pipeline: beam.Pipeline, workers: Sequence[psutil.Process]) -> None
 
 
 def _needed(record: logging.LogRecord) -> bool:
-    """Not what Beam warns of and nothing here needs: Google Cloud's client, a folder of staged files."""
+    """Not what workers warn of and nothing here needs: Google Cloud's client, a folder of staged files."""
     unwanted = ("apitools not found", "No semi_persistent_directory found")
     return not any(text in record.getMessage() for text in unwanted)
 

@@ -98,7 +98,7 @@ def rollback(load: Load = True, as_json: bool = JSON_OPTION) -> None:
 
 
 def when(load: bool) -> str:
-    """A model is served that was put in its place, as the end of a sentence."""
+    """The end of a sentence that says that a model is served."""
     return "" if load else ", from Triton's next start on"
 
 
